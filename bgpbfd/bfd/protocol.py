@@ -1,0 +1,187 @@
+"""The typed messages between the main process and the BFD worker, one msgpack message a datagram.
+
+They travel over an AF_UNIX SOCK_SEQPACKET pair: commands down, events up. A session is known to both ends by its
+``key`` (the main process's choice) and a ``generation`` that grows whenever a session is added under that key, so
+that an event of an earlier session is never taken for the new one's.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from bgpbfd.core import Instant, Micros
+
+
+class Timers(msgspec.Struct, frozen=True, kw_only=True):
+    """RFC 5880 §6.8.1, as configured."""
+
+    desired_min_tx_us: Micros = 300_000
+    required_min_rx_us: Micros = 300_000
+    detect_mult: int = 3
+    passive: bool = False
+
+
+# -- commands ----------------------------------------------------------------------------------------------
+
+
+class Add(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Start a single-hop session (RFC 5881). Addresses are canonical text without scope.
+
+    ``local`` None: any bound address of the family (the kernel chooses the source). ``interface`` is needed for
+    link-local addresses.
+    """
+
+    key: str
+    generation: int
+    remote: str
+    local: str | None = None
+    interface: str | None = None
+    timers: Timers = Timers()
+    admin_down: bool = False
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """New timers for a live session: by poll sequence, never by a flap (RFC 5880 §6.8.3)."""
+
+    key: str
+    generation: int
+    timers: Timers
+
+
+class Remove(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """AdminDown is signalled for at least one detection time, then the session is gone (RFC 5880 §6.8.16)."""
+
+    key: str
+    generation: int
+
+
+class SetAdminDown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    key: str
+    generation: int
+    admin_down: bool
+
+
+class Bind(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The local addresses to take UDP 3784 on; replaces the set in force. Ports differ from 3784 only in the demo and tests."""
+
+    addresses: list[str]
+    port: int = 3784
+
+
+class Clear(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Zero the counters of one session, or of all."""
+
+    key: str | None = None
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Answered by a Report with the same ``request``."""
+
+    request: int
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The main process is alive; without one for ``control_timeout`` every session signals Down."""
+
+
+class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Clean stop: AdminDown on every session for one detection time, then exit."""
+
+
+Command: TypeAlias = Add | Change | Remove | SetAdminDown | Bind | Clear | Query | Heartbeat | Shutdown
+
+# -- events ------------------------------------------------------------------------------------------------
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    pid: int
+
+
+class Bound(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    address: str
+    error: str | None = None
+
+
+class StateChange(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A session went from ``old`` to ``new`` (names of BfdState, lower case with hyphens: ``admin-down``).
+
+    ``blame``: ``path-loss``, ``remote-signalled``, ``admin`` (either end's AdminDown), ``local-stall``, or empty when not a
+    Down. ``last_rx``/``previous_rx``: arrival of the last two accepted packets; ``detection_time_us`` as in force then.
+    """
+
+    key: str
+    generation: int
+    old: str
+    new: str
+    diag: int
+    remote_diag: int
+    remote_admin_down: bool
+    blame: str
+    at: Instant
+    last_rx: Instant | None
+    previous_rx: Instant | None
+    detection_time_us: Micros
+
+
+class SessionFault(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The session cannot work as configured right now (address not on this host, interface missing); the worker tries again."""
+
+    key: str
+    generation: int
+    error: str | None
+
+
+class SessionReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One session as it stands; times are Instants, durations µs."""
+
+    key: str
+    generation: int
+    remote: str
+    local: str | None
+    interface: str | None
+    state: str
+    since: Instant
+    remote_state: str
+    diag: int
+    remote_diag: int
+    local_discriminator: int
+    remote_discriminator: int
+    source_port: int
+    passive: bool
+    polling: bool
+    desired_min_tx_us: Micros
+    required_min_rx_us: Micros
+    detect_mult: int
+    remote_desired_min_tx_us: Micros
+    remote_required_min_rx_us: Micros
+    remote_required_min_echo_rx_us: Micros
+    remote_detect_mult: int
+    transmit_interval_us: Micros
+    detection_time_us: Micros
+    last_rx: Instant | None
+    packets_received: int
+    packets_sent: int
+    packets_discarded: dict[str, int]
+    up_count: int
+    down_count: int
+    last_down: StateChange | None = None
+    fault: str | None = None
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """All sessions, in one or more parts; ``discards`` are those that no session could be found for, by reason."""
+
+    request: int
+    sessions: list[SessionReport]
+    discards: dict[str, int]
+    last: bool = True
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    level: str
+    text: str
+
+
+Event: TypeAlias = Ready | Bound | StateChange | SessionFault | Report | Log

@@ -1,0 +1,111 @@
+"""What the engine tells of itself: plain values for the API's views, which alone turn them into JSON fields.
+
+All ``*_at`` are Instants (µs, monotonic); the view turns them into wall-clock times or ages. Durations carry their unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bgpbfd.bgp.events import Cause, Endpoint
+from bgpbfd.core import Family, Instant, PeerId, Prefix
+from bgpbfd.wire.attributes import PathAttributes
+from bgpbfd.wire.capabilities import Capability
+
+
+class Refused(Exception):
+    """A command's value is refused: ``path`` names the parameter or key, ``reason`` says what would be right."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+@dataclass(slots=True, frozen=True)
+class NeighborSnapshot:
+    peer: PeerId
+    description: str | None
+    dynamic: bool  # made from a network's configuration, gone with its connection
+    network: str | None  # this entry *is* a network (no session of its own), or the one a dynamic peer came from
+    enabled: bool
+    passive: bool
+    remote_asn: int
+    local_asn: int
+    local_router_id: int
+    remote_router_id: int | None  # from its OPEN
+    state: str  # idle|connect|active|opensent|openconfirm|established
+    state_since: Instant
+    established_at: Instant | None
+    connect_attempt_at: Instant | None  # when the next try is due, if one is planned
+    messages_received: int
+    messages_sent: int
+    prefixes_received: int
+    prefixes_sent: int
+    flaps: int
+    bfd_state: str | None  # None: no BFD configured
+    last_error: Cause | None
+    # detail
+    hold_time_configured_s: int = 0
+    hold_time_s: int | None = None  # negotiated
+    keepalive_time_s: int | None = None
+    last_received_at: Instant | None = None
+    last_sent_at: Instant | None = None
+    local: Endpoint | None = None
+    remote: Endpoint | None = None
+    families: tuple[Family, ...] = ()  # in force
+    capabilities_sent: tuple[Capability, ...] = ()
+    capabilities_received: tuple[Capability, ...] = ()
+    received_by_type: dict[str, int] = field(default_factory=dict)
+    sent_by_type: dict[str, int] = field(default_factory=dict)
+    prefixes_by_family: dict[str, int] = field(default_factory=dict)  # received
+    pending_changes: tuple[str, ...] = ()  # keys that a reload changed and the next session will take up
+    update_faults: dict[str, int] = field(default_factory=dict)  # RFC 7606 verdicts given, by word
+
+
+@dataclass(slots=True, frozen=True)
+class RouteSnapshot:
+    """A route as learned from a peer, or as wanted by us.
+
+    ``attributes.next_hop`` None together with ``next_hop_self`` means the session's own address.
+    """
+
+    peer: PeerId | None  # learned: from whom; advertised to one peer: to whom; else None
+    source: str  # config|api|service, or the peer it was learned from
+    prefix: Prefix
+    attributes: PathAttributes
+    received_at: Instant
+    next_hop_self: bool = False
+    valid: bool = True
+    reason: str | None = None
+    announced_to: int | None = None  # "Announced to n/m"
+    wanted_by: int | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class RecordedEvent:
+    """One transition in the recorder: ``kind`` is bgp-up, bgp-down, bfd-up, bfd-down, bfd-admin-down, reload, …"""
+
+    number: int
+    at: Instant
+    kind: str
+    peer: PeerId | None
+    text: str
+    level: str = "info"
+    facts: dict[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(slots=True, frozen=True)
+class PlannedChange:
+    """One difference that a reload applies. ``impact``: hitless|bfd-poll|soft|session-reset."""
+
+    path: str  # peers["192.0.2.1"].hold_timer
+    text: str
+    impact: str
+
+
+@dataclass(slots=True, frozen=True)
+class ReloadResult:
+    ok: bool
+    changes: tuple[PlannedChange, ...] = ()
+    faults: tuple[tuple[str, str], ...] = ()  # (path, reason)

@@ -1,0 +1,160 @@
+"""Assigned numbers of BGP and BFD, under their RFC names."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+AS_TRANS = 23456  # RFC 6793 §9
+
+
+class MessageType(IntEnum):
+    """RFC 4271 §4.1, RFC 2918 §3."""
+
+    OPEN = 1
+    UPDATE = 2
+    NOTIFICATION = 3
+    KEEPALIVE = 4
+    ROUTE_REFRESH = 5
+
+
+class ErrorCode(IntEnum):
+    """NOTIFICATION error codes, RFC 4271 §4.5, RFC 7313 §5, RFC 9687 §4.4."""
+
+    MESSAGE_HEADER = 1
+    OPEN_MESSAGE = 2
+    UPDATE_MESSAGE = 3
+    HOLD_TIMER_EXPIRED = 4
+    FSM = 5
+    CEASE = 6
+    ROUTE_REFRESH = 7
+    SEND_HOLD_TIMER_EXPIRED = 8
+
+
+class HeaderSubcode(IntEnum):
+    CONNECTION_NOT_SYNCHRONIZED = 1
+    BAD_MESSAGE_LENGTH = 2
+    BAD_MESSAGE_TYPE = 3
+
+
+class OpenSubcode(IntEnum):
+    UNSPECIFIC = 0
+    UNSUPPORTED_VERSION_NUMBER = 1
+    BAD_PEER_AS = 2
+    BAD_BGP_IDENTIFIER = 3
+    UNSUPPORTED_OPTIONAL_PARAMETER = 4
+    UNACCEPTABLE_HOLD_TIME = 6
+    UNSUPPORTED_CAPABILITY = 7
+    ROLE_MISMATCH = 11
+
+
+class UpdateSubcode(IntEnum):
+    MALFORMED_ATTRIBUTE_LIST = 1
+    UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE = 2
+    MISSING_WELL_KNOWN_ATTRIBUTE = 3
+    ATTRIBUTE_FLAGS = 4
+    ATTRIBUTE_LENGTH = 5
+    INVALID_ORIGIN = 6
+    INVALID_NEXT_HOP = 8
+    OPTIONAL_ATTRIBUTE = 9
+    INVALID_NETWORK_FIELD = 10
+    MALFORMED_AS_PATH = 11
+
+
+class FsmSubcode(IntEnum):
+    """RFC 6608 §3."""
+
+    UNSPECIFIED = 0
+    OPEN_SENT = 1
+    OPEN_CONFIRM = 2
+    ESTABLISHED = 3
+
+
+class CeaseSubcode(IntEnum):
+    """RFC 4486 §3, RFC 8538 §3.1, RFC 9384 §3."""
+
+    UNSPECIFIC = 0
+    MAXIMUM_PREFIXES = 1
+    ADMINISTRATIVE_SHUTDOWN = 2
+    PEER_DECONFIGURED = 3
+    ADMINISTRATIVE_RESET = 4
+    CONNECTION_REJECTED = 5
+    CONFIGURATION_CHANGE = 6
+    CONNECTION_COLLISION = 7
+    OUT_OF_RESOURCES = 8
+    HARD_RESET = 9
+    BFD_DOWN = 10
+
+
+class CapabilityCode(IntEnum):
+    MULTIPROTOCOL = 1
+    ROUTE_REFRESH = 2
+    EXTENDED_NEXT_HOP = 5
+    EXTENDED_MESSAGE = 6
+    ROLE = 9
+    GRACEFUL_RESTART = 64
+    FOUR_OCTET_AS = 65
+    DYNAMIC = 67
+    ADD_PATH = 69
+    ENHANCED_ROUTE_REFRESH = 70
+    LONG_LIVED_GRACEFUL_RESTART = 71
+    FQDN = 73
+    BFD_STRICT = 74
+    SOFTWARE_VERSION = 75
+
+
+class AttributeCode(IntEnum):
+    ORIGIN = 1
+    AS_PATH = 2
+    NEXT_HOP = 3
+    MULTI_EXIT_DISC = 4
+    LOCAL_PREF = 5
+    ATOMIC_AGGREGATE = 6
+    AGGREGATOR = 7
+    COMMUNITIES = 8
+    ORIGINATOR_ID = 9
+    CLUSTER_LIST = 10
+    MP_REACH_NLRI = 14
+    MP_UNREACH_NLRI = 15
+    EXTENDED_COMMUNITIES = 16
+    AS4_PATH = 17
+    AS4_AGGREGATOR = 18
+    IPV6_EXTENDED_COMMUNITIES = 25
+    AIGP = 26
+    LARGE_COMMUNITIES = 32
+    ONLY_TO_CUSTOMER = 35
+
+
+class SegmentType(IntEnum):
+    AS_SET = 1
+    AS_SEQUENCE = 2
+    AS_CONFED_SEQUENCE = 3
+    AS_CONFED_SET = 4
+
+
+class Origin(IntEnum):
+    IGP = 0
+    EGP = 1
+    INCOMPLETE = 2
+
+
+class BfdState(IntEnum):
+    """RFC 5880 §4.1, Sta."""
+
+    ADMIN_DOWN = 0
+    DOWN = 1
+    INIT = 2
+    UP = 3
+
+
+class BfdDiag(IntEnum):
+    """RFC 5880 §4.1, Diag."""
+
+    NONE = 0
+    CONTROL_DETECTION_TIME_EXPIRED = 1
+    ECHO_FUNCTION_FAILED = 2
+    NEIGHBOR_SIGNALED_SESSION_DOWN = 3
+    FORWARDING_PLANE_RESET = 4
+    PATH_DOWN = 5
+    CONCATENATED_PATH_DOWN = 6
+    ADMINISTRATIVELY_DOWN = 7
+    REVERSE_CONCATENATED_PATH_DOWN = 8
