@@ -1,0 +1,312 @@
+"""The configuration as the daemon uses it: checked, defaults filled in, references resolved, nothing to parse.
+
+Field names are the keys of the file. What the file may write in several ways has one form here: strings or
+lists are tuples, ``bfd = true | "profile" | {…}`` is a BfdSettings or None, addresses are canonical text,
+families are ``core.Family``. ``load.py`` builds these; nothing here reads files or raises.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TypeAlias
+
+import msgspec
+
+from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST, Family, PeerId, Prefix
+from bgpbfd.wire.attributes import PathAttributes
+
+DEFAULT_BGP_PORT = 179
+DEFAULT_API_SOCKET = "/run/bgpbfd/api.sock"
+
+
+class Secret:
+    """A password, key or token: its text is only had by ``reveal()``, never by printing."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def __str__(self) -> str:
+        return "…"
+
+    def __format__(self, spec: str) -> str:
+        return format("…", spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(("Secret", self._text))
+
+
+class Listen(msgspec.Struct, frozen=True):
+    """A TCP address to listen on; ``host`` is address text without brackets, ``%scope`` included."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class UnixListen(msgspec.Struct, frozen=True):
+    """A Unix socket to listen on."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+ApiListen: TypeAlias = Listen | UnixListen
+
+
+class ApiConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[api]``. ``unix_mode`` is the mode's number."""
+
+    token_file: str | None = None
+    unix_mode: int = 0o660
+    metrics: bool = False
+
+
+class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[log]``. ``level`` maps parts to debug, info, warning or error; ``default`` is always in it."""
+
+    level: dict[str, str] = msgspec.field(default_factory=lambda: {"default": "info"})
+    format: str = "text"
+
+
+class BfdProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """``[bfd.profiles.NAME]``: intervals in ms."""
+
+    transmit_interval_ms: int = 300
+    receive_interval_ms: int = 300
+    detect_multiplier: int = 3
+    passive: bool = False
+    demand: bool = False
+    echo: bool = False
+    echo_transmit_interval_ms: int = 50
+    echo_receive_interval_ms: int = 50
+    minimum_ttl: int = 254
+    multihop: bool = False
+    shutdown: bool = False
+    control_plane_independent: bool = False
+    auth: tuple[BfdAuth, ...] = ()
+
+
+class BfdAuth(msgspec.Struct, frozen=True, kw_only=True):
+    """One authentication key, RFC 5880 §6.7."""
+
+    type: str
+    key_id: int
+    key: Secret
+
+
+class BfdSettings(BfdProfile, frozen=True, kw_only=True):
+    """A peer's BFD with its profile merged in. ``mode``: ``track`` or ``strict``."""
+
+    mode: str = "track"
+    profile: str | None = None
+
+
+class BfdStandalone(BfdProfile, frozen=True, kw_only=True):
+    """``[[bfd.sessions]]``: BFD without BGP."""
+
+    peer: str
+    local: str | None = None
+    interface: str | None = None
+    profile: str | None = None
+
+
+class BfdGlobal(msgspec.Struct, frozen=True, kw_only=True):
+    """``[bfd]``. ``bind``: the local addresses, canonical, to take the BFD ports on."""
+
+    bind: tuple[str, ...] = ("0.0.0.0", "::")
+    profiles: dict[str, BfdProfile] = {}
+    sessions: tuple[BfdStandalone, ...] = ()
+
+
+class StaticRoute(msgspec.Struct, frozen=True, gc=False):
+    """One route to announce. Routes with equal attributes share one ``attributes`` object.
+
+    ``attributes.next_hop`` is None for ``next_hop = "self"``, else the packed address.
+    """
+
+    prefix: Prefix
+    attributes: PathAttributes
+
+    @property
+    def next_hop(self) -> str:
+        """As the file writes it: ``self`` or an address."""
+        packed = self.attributes.next_hop
+        return "self" if packed is None else str(ipaddress.ip_address(packed))
+
+
+class StaticFlow(msgspec.Struct, frozen=True, kw_only=True):
+    """One flow specification rule, in the words of the file."""
+
+    afi: int
+    action: str
+    matches: tuple[str, ...]
+    origin: str = "igp"
+    as_path: tuple[str, ...] = ()
+    local_pref: int | None = None
+    multi_exit_disc: int | None = None
+    communities: tuple[str, ...] = ()
+
+
+class GracefulRestart(msgspec.Struct, frozen=True, kw_only=True):
+    """RFC 4724; ``restart_time`` in s."""
+
+    enabled: bool = False
+    restart_time: int = 120
+
+
+class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[[peers]]``. ``id`` is the canonical address, or network, that the whole daemon knows the peer by.
+
+    ``remote_ip`` has no scope (``interface`` has it), and is the network of a dynamic peer. ``passive`` is
+    always true of a dynamic peer. ``hold_timer`` in s, 0 switches it off.
+    """
+
+    id: PeerId
+    remote_ip: str
+    remote_as: int
+    local_as: int
+    local_router_id: str
+    local_ip: str | None = None
+    description: str | None = None
+    enabled: bool = True
+    passive: bool = False
+    hold_timer: int = 180
+    dest_port: int = DEFAULT_BGP_PORT
+    families: tuple[Family, ...] = (IPV4_UNICAST, IPV6_UNICAST)
+    advertise_sources: tuple[str, ...] = ("api", "config", "service")
+    interface: str | None = None
+    md5_password: Secret | None = None
+    md5_password_file: str | None = None
+    ttl_security: int | None = None
+    multihop: int | None = None
+    next_hop_self: bool = False
+    extended_next_hop: bool = False
+    extended_messages: bool = True
+    route_refresh: bool = True
+    add_path: str = "off"
+    graceful_restart: GracefulRestart = GracefulRestart()
+    max_prefixes: int | None = None
+    import_policy: str | None = None
+    export_policy: str | None = None
+    bfd: BfdSettings | None = None
+    static_routes: tuple[StaticRoute, ...] = ()
+    static_flows: tuple[StaticFlow, ...] = ()
+
+    @property
+    def dynamic(self) -> bool:
+        """A network: neighbors are taken from any address in it, and none is dialled."""
+        return "/" in self.id
+
+    @property
+    def router_id_number(self) -> int:
+        """``local_router_id`` as the OPEN carries it."""
+        return int(ipaddress.IPv4Address(self.local_router_id))
+
+    @property
+    def internal(self) -> bool:
+        """iBGP: both ends in one AS."""
+        return self.local_as == self.remote_as
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """``[[services.checks]]``; what ``options`` holds depends on ``type``."""
+
+    type: str
+    scope: str = "local"
+    options: dict[str, object] = {}
+
+
+class Reaction(msgspec.Struct, frozen=True, kw_only=True):
+    """What a service's routes become: withdrawn, or announced less attractively."""
+
+    withdraw: bool = True
+    multi_exit_disc: int | None = None
+    prepend: int = 0
+    communities: tuple[str, ...] = ()
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True):
+    """``[[services]]``: prefixes announced while their checks pass; times in s."""
+
+    name: str
+    prefixes: tuple[Prefix, ...]
+    checks: tuple[Check, ...] = ()
+    peers: tuple[str, ...] = ()  # empty: all
+    multi_exit_disc: int | None = None
+    interval: float = 5.0
+    fast_interval: float = 1.0
+    timeout: float = 2.0
+    rise: int = 3
+    fall: int = 3
+    require_address: bool = False
+    manage_address: bool = False
+    disable_file: str | None = None
+    on_down: Reaction = Reaction()
+    on_disabled: Reaction = Reaction()
+    on_exit: Reaction = Reaction()
+
+
+class Hook(msgspec.Struct, frozen=True, kw_only=True):
+    """``[[hooks]]``: a command to run on events; ``timeout`` in s."""
+
+    on: tuple[str, ...]
+    command: tuple[str, ...]
+    timeout: float = 10.0
+
+
+class Term(msgspec.Struct, frozen=True, kw_only=True):
+    """A policy's term: what it matches, what it does."""
+
+    match: dict[str, object] = {}
+    action: str = "accept"
+    set: dict[str, object] = {}
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """``[policies.NAME]``: the first term that matches decides, else ``default``."""
+
+    default: str = "accept"
+    terms: tuple[Term, ...] = ()
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole configuration. ``poll_interval`` in s, before jitter.
+
+    ``warnings`` are notes for the operator, ``files`` what was read (paths, the main file first); neither is
+    part of what the daemon is configured to do.
+    """
+
+    router_id: str
+    default_as: int
+    bgp_socket: tuple[Listen, ...] = (Listen("::", DEFAULT_BGP_PORT),)
+    api_socket: tuple[ApiListen, ...] = (UnixListen(DEFAULT_API_SOCKET),)
+    poll_interval: float = 5.0
+    api: ApiConfig = ApiConfig()
+    log: LogConfig = LogConfig()
+    bfd: BfdGlobal = BfdGlobal()
+    peers: tuple[PeerConfig, ...] = ()
+    static_routes: tuple[StaticRoute, ...] = ()
+    services: tuple[Service, ...] = ()
+    hooks: tuple[Hook, ...] = ()
+    policies: dict[str, Policy] = {}
+    warnings: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+    def peer(self, peer: PeerId) -> PeerConfig | None:
+        """The peer, or the network, of that canonical id."""
+        return next((entry for entry in self.peers if entry.id == peer), None)
