@@ -86,7 +86,7 @@ class Prefix(NamedTuple):
 
 
 EventT = TypeVar("EventT", contravariant=True)
-ActionT = TypeVar("ActionT", covariant=True)
+ActionT = TypeVar("ActionT")
 
 
 class Core(Protocol[EventT, ActionT]):

@@ -1,0 +1,55 @@
+"""What a BFD session's changes mean to its BGP neighbor (RFC 5882), mode ``track``.
+
+Only Up→Down acts. A session that was never Up (RFC 5882 §3.3: bring-up is not failure) and AdminDown of either
+end (§3.2, §4.2) leave BGP alone: the neighbor may just not run BFD, or have switched it off on purpose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from bgpbfd.bfd.protocol import StateChange
+from bgpbfd.bgp.events import BfdDown, BfdUp, Cause, CauseKind
+from bgpbfd.core import MILLISECOND
+
+Verdict: TypeAlias = BfdUp | BfdDown | None
+
+
+@dataclass(slots=True)
+class Coupling:
+    """``state`` is the BFD session's last known state, ``unknown`` before the worker has spoken."""
+
+    state: str = "unknown"
+    down_count: int = 0
+
+    def handle(self, change: StateChange) -> Verdict:
+        self.state = change.new
+        if change.new == "up":
+            return BfdUp()
+        if change.old != "up":
+            return None
+        if change.remote_admin_down or change.new == "admin-down" or change.blame == "admin":
+            return None
+        self.down_count += 1
+        return BfdDown(down_cause(change))
+
+
+def down_cause(change: StateChange) -> Cause:
+    """The Up→Down of ``change`` in words, with the times that an operator asks for."""
+    facts: dict[str, str | int | float] = {
+        "blame": change.blame,
+        "diag": change.diag,
+        "remote_diag": change.remote_diag,
+        "detection_time_ms": change.detection_time_us / MILLISECOND,
+        "detected_at_us": change.at,
+    }
+    text = f"BFD went down ({change.blame or 'cause unknown'})"
+    if change.last_rx is not None:
+        silence = (change.at - change.last_rx) / MILLISECOND
+        facts["last_packet_at_us"] = change.last_rx
+        facts["silence_ms"] = round(silence, 3)
+        text += f": {silence:.1f} ms after the last packet, detection time {facts['detection_time_ms']:.0f} ms"
+        if change.previous_rx is not None:
+            facts["previous_packet_at_us"] = change.previous_rx
+    return Cause(CauseKind.BFD_DOWN, text, change.at, facts=facts)

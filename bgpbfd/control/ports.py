@@ -1,0 +1,93 @@
+"""What the engine needs of the outside world; ``io`` and ``bfd.link`` provide it, tests simulate it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from bgpbfd.bfd import protocol as bfd
+from bgpbfd.bgp.events import ConnId
+from bgpbfd.core import Instant, PeerId
+
+
+@dataclass(slots=True, frozen=True)
+class DialTarget:
+    """Where and how to dial: addresses as text without scope, ``interface`` None where the kernel may choose."""
+
+    remote: str
+    port: int
+    local: str | None
+    interface: str | None
+
+
+@dataclass(slots=True, frozen=True)
+class InterfaceAddresses:
+    """The addresses of the interface that holds a session's local address, packed; None where there is none."""
+
+    ipv4: bytes | None
+    ipv6: bytes | None  # a global one
+    link_local: bytes | None
+    on_link: bool  # the remote address lies in one of the interface's subnets
+
+
+class Connections(Protocol):
+    """TCP, by (peer, connection)."""
+
+    def dial(self, peer: PeerId, conn: ConnId, target: DialTarget) -> None: ...
+
+    def send(self, peer: PeerId, conn: ConnId, data: bytes) -> None: ...
+
+    def close(self, peer: PeerId, conn: ConnId, linger: bool) -> None: ...
+
+    def writable(self, peer: PeerId, conn: ConnId) -> bool:
+        """False while the send buffer is over its mark: hold back UPDATEs."""
+        ...
+
+    def listen(self, addresses: tuple[str, ...]) -> None:
+        """Listen on exactly these ``ADDR:PORT``; one that cannot be bound is tried again and reported."""
+        ...
+
+
+class Timers(Protocol):
+    def arm(self, key: str, deadline: Instant | None, callback: Callable[[], None]) -> None:
+        """Call back once at ``deadline``; replaces what was armed under ``key``; None disarms."""
+        ...
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call back in the loop's next turn, after other ready work had its chance."""
+        ...
+
+
+class BfdControl(Protocol):
+    """The main process's end of the BFD worker."""
+
+    def bind(self, addresses: list[str]) -> None: ...
+
+    def add(self, session: bfd.Add) -> None: ...
+
+    def change(self, key: str, timers: bfd.Timers) -> None: ...
+
+    def remove(self, key: str) -> None: ...
+
+    def set_admin_down(self, key: str, admin_down: bool) -> None: ...
+
+    def clear(self, key: str | None = None) -> None: ...
+
+    async def query(self) -> bfd.Report: ...
+
+
+class Interfaces(Protocol):
+    def around(self, local: bytes, remote: bytes) -> InterfaceAddresses: ...
+
+    def all_addresses(self) -> frozenset[bytes]:
+        """Every address of this host, packed."""
+        ...
+
+
+class Clock(Protocol):
+    def now(self) -> Instant: ...
+
+    def wall(self, at: Instant) -> float:
+        """Unix time in s of a monotonic instant."""
+        ...

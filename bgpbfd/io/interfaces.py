@@ -1,0 +1,73 @@
+"""The addresses of this host's interfaces, read from the kernel when asked."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from dataclasses import dataclass, field
+
+import psutil
+
+from bgpbfd.control.ports import InterfaceAddresses
+
+_NOTHING = InterfaceAddresses(None, None, None, False)
+
+
+@dataclass(slots=True)
+class _Interface:
+    ipv4: list[tuple[bytes, int]] = field(default_factory=list)  # (packed address, prefix length)
+    ipv6: list[tuple[bytes, int]] = field(default_factory=list)
+    link_local: list[tuple[bytes, int]] = field(default_factory=list)
+
+    def holds(self, address: bytes) -> bool:
+        return any(address == own for own, _ in (*self.ipv4, *self.ipv6, *self.link_local))
+
+    def on_link(self, address: bytes) -> bool:
+        pools = self.ipv4 if len(address) == 4 else (*self.ipv6, *self.link_local)
+        return any(_same_subnet(own, address, length) for own, length in pools)
+
+
+def _same_subnet(one: bytes, other: bytes, length: int) -> bool:
+    shift = len(one) * 8 - length
+    return int.from_bytes(one) >> shift == int.from_bytes(other) >> shift
+
+
+class SystemInterfaces:
+    """psutil's view of the interfaces, in this process's network namespace."""
+
+    def around(self, local: bytes, remote: bytes) -> InterfaceAddresses:
+        for interface in _read():
+            if interface.holds(local):
+                same = interface.ipv4 if len(local) == 4 else interface.ipv6
+                first_v4 = interface.ipv4[0][0] if interface.ipv4 else None
+                first_v6 = interface.ipv6[0][0] if interface.ipv6 else None
+                own = any(local == address for address, _ in same)
+                return InterfaceAddresses(
+                    ipv4=local if own and len(local) == 4 else first_v4,
+                    ipv6=local if own and len(local) == 16 else first_v6,
+                    link_local=interface.link_local[0][0] if interface.link_local else None,
+                    on_link=interface.on_link(remote),
+                )
+        return _NOTHING
+
+    def all_addresses(self) -> frozenset[bytes]:
+        return frozenset(
+            address for interface in _read() for address, _ in (*interface.ipv4, *interface.ipv6, *interface.link_local)
+        )
+
+
+def _read() -> list[_Interface]:
+    found: list[_Interface] = []
+    for entries in psutil.net_if_addrs().values():
+        interface = _Interface()
+        for entry in entries:
+            if entry.family == socket.AF_INET:
+                length = ipaddress.IPv4Network((0, entry.netmask or "255.255.255.255")).prefixlen
+                interface.ipv4.append((socket.inet_aton(entry.address), length))
+            elif entry.family == socket.AF_INET6:
+                address = socket.inet_pton(socket.AF_INET6, entry.address.partition("%")[0])
+                mask = int.from_bytes(socket.inet_pton(socket.AF_INET6, entry.netmask or "ffff::"))
+                pool = interface.link_local if address[:2] == b"\xfe\x80" else interface.ipv6
+                pool.append((address, mask.bit_count()))
+        found.append(interface)
+    return found
