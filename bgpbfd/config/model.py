@@ -1,4 +1,4 @@
-"""The configuration as the daemon uses it: checked, defaults filled in, references resolved, nothing to parse.
+"""The configuration as the daemon uses it: checked, with its defaults filled in and its references resolved.
 
 Field names are the keys of the file. What the file may write in several ways has one form here: strings or
 lists are tuples, ``bfd = true | "profile" | {…}`` is a BfdSettings or None, addresses are canonical text,

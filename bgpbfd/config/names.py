@@ -35,12 +35,7 @@ def parse_address(text: str) -> tuple[Address, str | None]:
 
 def check_interface(name: str) -> str:
     """A network interface's name; raises ValueError for what the kernel would not take."""
-    if (
-        not 0 < len(name.encode("utf-8", "replace")) < 16
-        or "/" in name
-        or not name.isprintable()
-        or " " in name
-    ):
+    if not 0 < len(name.encode("utf-8", "replace")) < 16 or "/" in name or not name.isprintable() or " " in name:
         raise ValueError(f"{name!r} is no interface name (1 to 15 characters, no space or slash)")
     return name
 

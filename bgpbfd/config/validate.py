@@ -1,0 +1,190 @@
+"""Rules across keys: what each value alone cannot tell."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+
+from bgpbfd.config.faults import FaultList
+from bgpbfd.config.model import Config, PeerConfig
+from bgpbfd.config.names import Network, did_you_mean, parse_address, peer_id
+from bgpbfd.config.routes import RouteSource
+from bgpbfd.config.values import shown
+from bgpbfd.core import AFI_IPV4, Prefix
+
+
+@dataclass(slots=True)
+class PeerDraft:
+    """A peer as read, and where its parts stand; ``as_known`` is False where remote_as stands in for a fault."""
+
+    path: str
+    peer: PeerConfig
+    sources: list[RouteSource] = field(default_factory=list)
+    as_known: bool = True
+
+
+def check(config: Config, drafts: list[PeerDraft], routes: list[RouteSource], faults: FaultList) -> None:
+    """Note every fault across keys. ``routes`` are the ones for all peers."""
+    _duplicate_peers(drafts, faults)
+    for draft in drafts:
+        _addresses(draft, faults)
+        _bfd(config, draft, faults)
+        _peer_routes(draft, faults)
+    loopback = any(_is_loopback(peer.remote_ip) for peer in config.peers)
+    extended = any(peer.extended_next_hop for peer in config.peers)
+    _repeated_routes(routes, faults)
+    for source in routes:
+        next_hop_family(faults, source, extended_next_hop=extended)
+        _loopback_next_hop(faults, source, loopback=loopback)
+
+
+def match_dynamic(config: Config, address: str) -> PeerConfig | None:
+    """The network that an address not configured by itself belongs to: of several, the longest prefix.
+
+    Raises ValueError for what is no address.
+    """
+    parsed, _scope = parse_address(address)
+    best: tuple[int, PeerConfig] | None = None
+    for peer in config.peers:
+        if not peer.dynamic:
+            continue
+        network = ipaddress.ip_network(peer.id)
+        if parsed in network and (best is None or network.prefixlen > best[0]):
+            best = (network.prefixlen, peer)
+    return best[1] if best is not None else None
+
+
+def find_peer(config: Config, name: str) -> PeerConfig:
+    """The peer of an address in any spelling, a network, or a description.
+
+    Raises ValueError where there is none, or where the description is that of several.
+    """
+    try:
+        identity: str | None = peer_id(name)
+    except ValueError:
+        identity = None
+    for peer in config.peers:
+        if identity is not None and peer.id == identity:
+            return peer
+    named = [peer for peer in config.peers if peer.description == name]
+    if len(named) > 1:
+        raise ValueError(f"{shown(name)} is the description of {', '.join(peer.id for peer in named)}: name one")
+    if not named:
+        known = {peer.id for peer in config.peers} | {peer.description or peer.id for peer in config.peers}
+        raise ValueError(f"no peer {shown(name)}; {did_you_mean(name, known)}")
+    return named[0]
+
+
+def next_hop_family(faults: FaultList, source: RouteSource, *, extended_next_hop: bool) -> None:
+    """RFC 8950 lets an IPv4 prefix have an IPv6 next hop; the other way round there is none."""
+    for index, route in enumerate(source.routes):
+        packed = route.attributes.next_hop
+        if packed is None:  # then it is of all of them: the routes of one source share their attributes
+            return
+        ipv4_prefix = route.prefix.afi == AFI_IPV4
+        if ipv4_prefix and len(packed) != 4 and not extended_next_hop:
+            reason = (
+                'an IPv4 prefix takes an IPv4 next hop or "self"; an IPv6 one needs '
+                "extended_next_hop = true of the peer"
+            )
+            source.fault(faults, index, "next_hop", reason)
+        elif not ipv4_prefix and len(packed) == 4:
+            source.fault(faults, index, "next_hop", 'an IPv6 prefix takes an IPv6 next hop, or "self"')
+
+
+def _duplicate_peers(drafts: list[PeerDraft], faults: FaultList) -> None:
+    first: dict[str, PeerDraft] = {}
+    for draft in drafts:
+        other = first.setdefault(draft.peer.id, draft)
+        if other is not draft:
+            faults.add(
+                f"{draft.path}.remote_ip",
+                f"{draft.peer.id} is {faults.where(other.path)} already: each peer stands once",
+            )
+
+
+def _addresses(draft: PeerDraft, faults: FaultList) -> None:
+    peer = draft.peer
+    if peer.dynamic:
+        version = ipaddress.ip_network(peer.id).version
+    else:
+        remote = ipaddress.ip_address(peer.remote_ip)
+        version = remote.version
+        if version == 6 and remote.is_link_local and peer.interface is None:
+            reason = f'a link-local address needs its interface: write "{peer.remote_ip}%eth0", or set interface'
+            faults.add(f"{draft.path}.remote_ip", reason)
+    if peer.local_ip is None:
+        return
+    local = ipaddress.ip_address(peer.local_ip)
+    path = f"{draft.path}.local_ip"
+    if local.version != version:
+        faults.add(path, f"is IPv{local.version}, and remote_ip is IPv{version}: both need one family")
+    elif peer.local_ip == peer.remote_ip:
+        faults.add(path, "is the neighbor's own address, remote_ip: set an address of this host")
+    elif local.version == 6 and local.is_link_local and peer.interface is None:
+        faults.add(path, "a link-local address needs its interface: set interface")
+
+
+def _bfd(config: Config, draft: PeerDraft, faults: FaultList) -> None:
+    peer = draft.peer
+    if peer.bfd is None:
+        return
+    version = (ipaddress.ip_network(peer.id) if peer.dynamic else ipaddress.ip_address(peer.remote_ip)).version
+    bound = [item.partition("%")[0] for item in config.bfd.bind]
+    of_family = [item for item in bound if ipaddress.ip_address(item).version == version]
+    wildcard = "0.0.0.0" if version == 4 else "::"
+    if not of_family:
+        faults.add(f"{draft.path}.bfd", f"bfd.bind has no IPv{version} address: add one, or {wildcard!r}")
+        return
+    local = peer.local_ip
+    if local is None or wildcard in of_family or ipaddress.ip_address(local).version != version:
+        return
+    if local not in of_family:
+        faults.add(f"{draft.path}.bfd", f"bfd.bind does not have local_ip: add {local!r} to it")
+
+
+def _peer_routes(draft: PeerDraft, faults: FaultList) -> None:
+    peer = draft.peer
+    loopback = _is_loopback(peer.remote_ip)
+    remote = None if peer.dynamic else ipaddress.ip_address(peer.remote_ip).packed
+    _repeated_routes(draft.sources, faults)
+    for source in draft.sources:
+        next_hop_family(faults, source, extended_next_hop=peer.extended_next_hop)
+        _loopback_next_hop(faults, source, loopback=loopback)
+        for index, route in enumerate(source.routes):
+            if route.prefix.family not in peer.families:
+                reason = f"the peer's families do not have {str(route.prefix.family)!r}"
+                source.fault(faults, index, "prefix", reason)
+            if remote is not None and route.attributes.next_hop == remote:
+                # RFC 4271 §5.1.3
+                reason = 'the neighbor must not get its own address as next hop: write another, or "self"'
+                source.fault(faults, index, "next_hop", reason)
+
+
+def _repeated_routes(sources: list[RouteSource], faults: FaultList) -> None:
+    first: dict[Prefix, tuple[RouteSource, int]] = {}
+    for source in sources:
+        for index, route in enumerate(source.routes):
+            prefix = route.prefix
+            if prefix not in first:
+                first[prefix] = (source, index)
+                continue
+            where = first[prefix][0].place(faults, first[prefix][1])
+            source.fault(faults, index, "prefix", f"{prefix} is {where} already: each prefix stands once")
+
+
+def _loopback_next_hop(faults: FaultList, source: RouteSource, *, loopback: bool) -> None:
+    if loopback or not source.routes:
+        return
+    # the routes of one source share their attributes
+    packed = source.routes[0].attributes.next_hop
+    if packed is not None and ipaddress.ip_address(packed).is_loopback:
+        reason = f'{ipaddress.ip_address(packed)} is loopback, which no neighbor reaches: write another, or "self"'
+        faults.add(f"{source.path}.next_hop", reason)
+
+
+def _is_loopback(remote: str) -> bool:
+    if "/" in remote:
+        network: Network = ipaddress.ip_network(remote)
+        return network.network_address.is_loopback
+    return ipaddress.ip_address(remote).is_loopback
