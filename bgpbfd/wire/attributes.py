@@ -1,9 +1,20 @@
-"""Path attributes (RFC 4271 §4.3, §5; RFC 7606 for what is malformed)."""
+"""Path attributes (RFC 4271 §4.3, §5; RFC 7606 for what is malformed).
+
+A table of descriptors carries what is regular: name, flags, how to read and write the value, and how bad a malformed
+one is. RFC 1997, RFC 4360, RFC 4456, RFC 5065 (read only), RFC 5701, RFC 6793, RFC 7311 (dropped), RFC 7606, RFC 7607,
+RFC 8092, RFC 9234 (carried). MP_REACH_NLRI and MP_UNREACH_NLRI are the business of ``wire.update``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from struct import Struct
+from typing import Any, NamedTuple, TypeAlias
+
+from bgpbfd.wire.iana import AS_TRANS, AttributeCode, ErrorCode, SegmentType, UpdateSubcode
+from bgpbfd.wire.messages import NotificationError
 
 
 class Segment(NamedTuple):
@@ -23,7 +34,7 @@ class UnknownAttribute(NamedTuple):
 class PathAttributes:
     """The attributes of a path; shared by all prefixes of an UPDATE, so immutable.
 
-    ``next_hop``: packed, 4, 16 or 32 octets (global then link-local, RFC 2545 §3), from NEXT_HOP or MP_REACH_NLRI alike;
+    ``next_hop``: packed, 4, 16 or 32 octets (global, link-local; RFC 2545 §3), from NEXT_HOP or MP_REACH_NLRI alike;
     None in a route of ours means the session's local address. ``aggregator`` is (AS, packed IPv4 address).
     """
 
@@ -42,3 +53,541 @@ class PathAttributes:
     large_communities: tuple[tuple[int, int, int], ...] = ()
     only_to_customer: int | None = None
     unknown: tuple[UnknownAttribute, ...] = ()
+
+
+OPTIONAL = 0x80
+TRANSITIVE = 0x40
+PARTIAL = 0x20
+EXTENDED_LENGTH = 0x10
+WELL_KNOWN = TRANSITIVE
+
+
+class Treatment(StrEnum):
+    """What a fault does, RFC 7606 §2; ``IGNORED`` is for what is no error but is not used."""
+
+    SESSION_RESET = "session-reset"
+    TREAT_AS_WITHDRAW = "treat-as-withdraw"
+    ATTRIBUTE_DISCARD = "attribute-discard"
+    IGNORED = "ignored"
+
+
+class MalformedAttribute(ValueError):
+    """A value that its attribute's definition forbids; ``subcode`` of UPDATE Message Error is RFC 4271 §6.3's."""
+
+    def __init__(self, subcode: UpdateSubcode, reason: str) -> None:
+        super().__init__(reason)
+        self.subcode = subcode
+        self.reason = reason
+
+
+class AttributeFault(NamedTuple):
+    """``octets``: the attribute as received; ``data``: what a NOTIFICATION about it would carry."""
+
+    treatment: Treatment
+    code: int | None
+    subcode: UpdateSubcode
+    reason: str
+    octets: bytes
+    data: bytes
+
+
+@dataclass(slots=True)
+class DecodedAttributes:
+    """A block of attributes without 14 and 15. ``attributes`` is None when they have to be treated as withdrawn."""
+
+    attributes: PathAttributes | None
+    has_next_hop: bool = False
+    faults: list[AttributeFault] = field(default_factory=list)
+
+    @property
+    def withdraw(self) -> AttributeFault | None:
+        """The first fault that asks for treat-as-withdraw."""
+        return next((f for f in self.faults if f.treatment is Treatment.TREAT_AS_WITHDRAW), None)
+
+
+# -- values ------------------------------------------------------------------------------------------------
+
+_AS2 = tuple(Struct(f"!{count}H") for count in range(256))
+_AS4 = tuple(Struct(f"!{count}I") for count in range(256))
+_CONFED_KINDS = frozenset({int(SegmentType.AS_CONFED_SEQUENCE), int(SegmentType.AS_CONFED_SET)})
+
+
+def _check_length(value: bytes, length: int) -> None:
+    if len(value) != length:
+        raise MalformedAttribute(UpdateSubcode.ATTRIBUTE_LENGTH, f"length {len(value)}, not {length}")
+
+
+def _check_multiple(value: bytes, size: int) -> None:
+    if not value or len(value) % size:
+        raise MalformedAttribute(UpdateSubcode.ATTRIBUTE_LENGTH, f"length {len(value)}, not a multiple of {size}")
+
+
+def _pull_origin(value: bytes, asn4: bool) -> int:
+    _check_length(value, 1)
+    if value[0] > 2:
+        raise MalformedAttribute(UpdateSubcode.INVALID_ORIGIN, f"origin {value[0]}")
+    return value[0]
+
+
+def pull_as_path(value: bytes, asn4: bool) -> tuple[Segment, ...]:
+    """AS_PATH and AS4_PATH segments (RFC 7606 §7.2, RFC 7607 §2); raises MalformedAttribute 3/11."""
+    structs, width = (_AS4, 4) if asn4 else (_AS2, 2)
+    segments: list[Segment] = []
+    position = 0
+    end = len(value)
+    while position < end:
+        if end - position < 2:
+            raise MalformedAttribute(UpdateSubcode.MALFORMED_AS_PATH, "one octet left after the last segment")
+        kind = value[position]
+        count = value[position + 1]
+        if not 1 <= kind <= 4:
+            raise MalformedAttribute(UpdateSubcode.MALFORMED_AS_PATH, f"segment type {kind}")
+        if count == 0:
+            raise MalformedAttribute(UpdateSubcode.MALFORMED_AS_PATH, "empty segment")
+        position += 2
+        if position + count * width > end:
+            raise MalformedAttribute(UpdateSubcode.MALFORMED_AS_PATH, f"segment of {count} runs past the end")
+        asns = structs[count].unpack_from(value, position)
+        if 0 in asns:
+            raise MalformedAttribute(UpdateSubcode.MALFORMED_AS_PATH, "AS 0")
+        segments.append(Segment(kind, asns))
+        position += count * width
+    return tuple(segments)
+
+
+def push_as_path(path: Sequence[Segment], asn4: bool) -> bytes:
+    """Segments of more than 255 ASes are split; empty ones left out; ASes over 65535 become AS_TRANS where 2 octets."""
+    parts: list[bytes] = []
+    for kind, asns in path:
+        for start in range(0, len(asns), 255):
+            chunk = asns[start : start + 255]
+            if asn4:
+                octets = _AS4[len(chunk)].pack(*chunk)
+            else:
+                octets = _AS2[len(chunk)].pack(*[asn if asn <= 0xFFFF else AS_TRANS for asn in chunk])
+            parts.append(bytes((kind, len(chunk))) + octets)
+    return b"".join(parts)
+
+
+def _pull_as4_path(value: bytes, asn4: bool) -> tuple[Segment, ...]:
+    if len(value) < 6 or len(value) % 2:
+        raise MalformedAttribute(UpdateSubcode.ATTRIBUTE_LENGTH, f"length {len(value)}")
+    # RFC 6793 §3: confederation segments are not allowed here; §6: cut them and go on
+    return tuple(segment for segment in pull_as_path(value, True) if segment.kind not in _CONFED_KINDS)
+
+
+def _pull_address(value: bytes, asn4: bool) -> bytes:
+    _check_length(value, 4)
+    return value
+
+
+def _pull_uint32(value: bytes, asn4: bool) -> int:
+    _check_length(value, 4)
+    return int.from_bytes(value, "big")
+
+
+def _pull_flag(value: bytes, asn4: bool) -> bool:
+    _check_length(value, 0)
+    return True
+
+
+def _pull_aggregator(value: bytes, asn4: bool) -> tuple[int, bytes]:
+    _check_length(value, 8 if asn4 else 6)
+    asn = int.from_bytes(value[:-4], "big")
+    if asn == 0:
+        raise MalformedAttribute(UpdateSubcode.OPTIONAL_ATTRIBUTE, "AS 0")  # RFC 7607 §2
+    return asn, value[-4:]
+
+
+def _pull_as4_aggregator(value: bytes, asn4: bool) -> tuple[int, bytes]:
+    return _pull_aggregator(value, True)
+
+
+def _pull_communities(value: bytes, asn4: bool) -> tuple[int, ...]:
+    _check_multiple(value, 4)
+    count = len(value) // 4
+    return (_AS4[count] if count < 256 else Struct(f"!{count}I")).unpack(value)
+
+
+def _pull_large_communities(value: bytes, asn4: bool) -> tuple[tuple[int, int, int], ...]:
+    _check_multiple(value, 12)
+    # RFC 8092 §3: duplicates are to be removed on receipt
+    return tuple(dict.fromkeys(_LARGE.iter_unpack(value)))
+
+
+_LARGE = Struct("!III")
+
+
+def _pull_octets(size: int) -> Callable[[bytes, bool], tuple[bytes, ...]]:
+    def pull(value: bytes, asn4: bool) -> tuple[bytes, ...]:
+        _check_multiple(value, size)
+        return tuple(value[at : at + size] for at in range(0, len(value), size))
+
+    return pull
+
+
+def _uint32(value: int | None) -> bytes | None:
+    return None if value is None else value.to_bytes(4, "big")
+
+
+def _is_wide(path: Sequence[Segment]) -> bool:
+    return any(asn > 0xFFFF for segment in path for asn in segment.asns)
+
+
+def _push_aggregator(a: PathAttributes, asn4: bool) -> bytes | None:
+    if a.aggregator is None:
+        return None
+    asn, address = a.aggregator
+    if asn4:
+        return asn.to_bytes(4, "big") + address
+    return (asn if asn <= 0xFFFF else AS_TRANS).to_bytes(2, "big") + address
+
+
+def _push_as4_path(a: PathAttributes, asn4: bool) -> bytes | None:
+    # RFC 6793 §4.2.2: only where AS_PATH loses something, and without confederation segments
+    if asn4 or not _is_wide(a.as_path):
+        return None
+    return push_as_path([s for s in a.as_path if s.kind not in _CONFED_KINDS], True) or None
+
+
+def _push_as4_aggregator(a: PathAttributes, asn4: bool) -> bytes | None:
+    if asn4 or a.aggregator is None or a.aggregator[0] <= 0xFFFF:
+        return None
+    return a.aggregator[0].to_bytes(4, "big") + a.aggregator[1]
+
+
+def _push_communities(a: PathAttributes, asn4: bool) -> bytes | None:
+    return b"".join(c.to_bytes(4, "big") for c in a.communities) or None
+
+
+def _push_large_communities(a: PathAttributes, asn4: bool) -> bytes | None:
+    return b"".join(_LARGE.pack(*c) for c in a.large_communities) or None
+
+
+# -- the table ---------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, frozen=True)
+class AttrSpec:
+    """``field`` of PathAttributes that ``decode`` fills; ``encode`` gives None where there is nothing to send.
+
+    Both take whether the session's AS numbers have 4 octets. ``treatment`` is for a malformed value; ``internal``
+    attributes are always discarded when they come over eBGP; ``two_octet`` ones when they come over an AS4 session.
+    """
+
+    code: int
+    name: str
+    flags: int
+    field: str
+    decode: Callable[[bytes, bool], Any]
+    encode: Callable[[PathAttributes, bool], bytes | None]
+    treatment: Treatment = Treatment.TREAT_AS_WITHDRAW
+    internal: bool = False
+    two_octet: bool = False
+
+
+_D = Treatment.ATTRIBUTE_DISCARD
+_OT = OPTIONAL | TRANSITIVE
+_C = AttributeCode
+
+ATTRIBUTES: tuple[AttrSpec, ...] = (
+    AttrSpec(_C.ORIGIN, "ORIGIN", WELL_KNOWN, "origin", _pull_origin, lambda a, w: bytes((a.origin,))),
+    AttrSpec(_C.AS_PATH, "AS_PATH", WELL_KNOWN, "as_path", pull_as_path, lambda a, w: push_as_path(a.as_path, w)),
+    # Written by encode_attributes' caller's choice: only beside the NLRI field
+    AttrSpec(_C.NEXT_HOP, "NEXT_HOP", WELL_KNOWN, "next_hop", _pull_address, lambda a, w: a.next_hop),
+    AttrSpec(_C.MULTI_EXIT_DISC, "MULTI_EXIT_DISC", OPTIONAL, "med", _pull_uint32, lambda a, w: _uint32(a.med)),
+    AttrSpec(
+        _C.LOCAL_PREF,
+        "LOCAL_PREF",
+        WELL_KNOWN,
+        "local_pref",
+        _pull_uint32,
+        lambda a, w: _uint32(a.local_pref),
+        internal=True,
+    ),
+    AttrSpec(
+        _C.ATOMIC_AGGREGATE,
+        "ATOMIC_AGGREGATE",
+        WELL_KNOWN,
+        "atomic_aggregate",
+        _pull_flag,
+        lambda a, w: b"" if a.atomic_aggregate else None,
+        _D,
+    ),
+    AttrSpec(_C.AGGREGATOR, "AGGREGATOR", _OT, "aggregator", _pull_aggregator, _push_aggregator, _D),
+    AttrSpec(_C.COMMUNITIES, "COMMUNITIES", _OT, "communities", _pull_communities, _push_communities),
+    AttrSpec(
+        _C.ORIGINATOR_ID,
+        "ORIGINATOR_ID",
+        OPTIONAL,
+        "originator_id",
+        _pull_address,
+        lambda a, w: a.originator_id,
+        internal=True,
+    ),
+    AttrSpec(
+        _C.CLUSTER_LIST,
+        "CLUSTER_LIST",
+        OPTIONAL,
+        "cluster_list",
+        _pull_octets(4),
+        lambda a, w: b"".join(a.cluster_list) or None,
+        internal=True,
+    ),
+    AttrSpec(
+        _C.EXTENDED_COMMUNITIES,
+        "EXTENDED_COMMUNITIES",
+        _OT,
+        "extended_communities",
+        _pull_octets(8),
+        lambda a, w: b"".join(a.extended_communities) or None,
+    ),
+    AttrSpec(_C.AS4_PATH, "AS4_PATH", _OT, "as4_path", _pull_as4_path, _push_as4_path, _D, two_octet=True),
+    AttrSpec(
+        _C.AS4_AGGREGATOR,
+        "AS4_AGGREGATOR",
+        _OT,
+        "as4_aggregator",
+        _pull_as4_aggregator,
+        _push_as4_aggregator,
+        _D,
+        two_octet=True,
+    ),
+    AttrSpec(
+        _C.IPV6_EXTENDED_COMMUNITIES,
+        "IPV6_EXTENDED_COMMUNITIES",
+        _OT,
+        "ipv6_extended_communities",
+        _pull_octets(20),
+        lambda a, w: b"".join(a.ipv6_extended_communities) or None,
+    ),
+    AttrSpec(
+        _C.LARGE_COMMUNITIES,
+        "LARGE_COMMUNITIES",
+        _OT,
+        "large_communities",
+        _pull_large_communities,
+        _push_large_communities,
+    ),
+    AttrSpec(
+        _C.ONLY_TO_CUSTOMER,
+        "ONLY_TO_CUSTOMER",
+        _OT,
+        "only_to_customer",
+        _pull_uint32,
+        lambda a, w: _uint32(a.only_to_customer),
+    ),
+)
+SPECS: dict[int, AttrSpec] = {int(spec.code): spec for spec in ATTRIBUTES}
+
+# -- receiving ---------------------------------------------------------------------------------------------
+
+RawAttribute: TypeAlias = tuple[int, int, int, int, int]
+"""flags, code, and where in the block the attribute starts, its value starts, and it ends."""
+
+
+def split_attributes(block: bytes) -> tuple[list[RawAttribute], str | None]:
+    """The attributes of ``block``, and what cut the walk short (RFC 7606 §4); then the last one may have the code
+    of the attribute that overran, with an end past the block.
+    """
+    items: list[RawAttribute] = []
+    position = 0
+    end = len(block)
+    while position < end:
+        left = end - position
+        if left < 3 or (block[position] & EXTENDED_LENGTH and left < 4):
+            return items, f"{left} octets left for an attribute"
+        flags = block[position]
+        code = block[position + 1]
+        if flags & EXTENDED_LENGTH:
+            start = position + 4
+            following = start + (block[position + 2] << 8 | block[position + 3])
+        else:
+            start = position + 3
+            following = start + block[position + 2]
+        items.append((flags, code, position, start, following))
+        if following > end:
+            return items, f"attribute {code} runs past the attributes"
+        position = following
+    return items, None
+
+
+def decode_attributes(
+    block: bytes, items: Sequence[RawAttribute], *, asn4: bool, external: bool, remote_asn: int
+) -> DecodedAttributes:
+    """Read and check the attributes ``items`` of ``block`` (14 and 15 are not among them).
+
+    ``remote_asn`` 0 leaves the first AS of the path unchecked. Raises NotificationError 3/2 for an unknown well-known.
+    """
+    values: dict[str, Any] = {}
+    unknown: list[UnknownAttribute] = []
+    faults: list[AttributeFault] = []
+    seen: set[int] = set()
+
+    def fault(treatment: Treatment, code: int, subcode: UpdateSubcode, reason: str, octets: bytes) -> None:
+        name = SPECS[code].name if code in SPECS else f"attribute {code}"
+        data = b"" if subcode is UpdateSubcode.MALFORMED_AS_PATH else octets
+        faults.append(AttributeFault(treatment, code, subcode, f"{name}: {reason}", octets, data))
+
+    for flags, code, position, start, end in items:
+        if code in seen:
+            # RFC 7606 §3 g: all but the first occurrence are discarded
+            subcode = UpdateSubcode.MALFORMED_ATTRIBUTE_LIST
+            fault(Treatment.ATTRIBUTE_DISCARD, code, subcode, "came twice", block[position:end])
+            continue
+        seen.add(code)
+        spec = SPECS.get(code)
+        if spec is None:
+            if code == AttributeCode.AIGP:
+                continue  # RFC 7311 §3.3: a session without AIGP treats it as unknown and non-transitive
+            if not flags & OPTIONAL:
+                raise NotificationError(
+                    ErrorCode.UPDATE_MESSAGE,
+                    UpdateSubcode.UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE,
+                    block[position:end],
+                    f"attribute {code} is well-known and unknown",
+                )
+            if flags & TRANSITIVE:
+                # RFC 4271 §5: passed on with the Partial bit set
+                unknown.append(UnknownAttribute(_OT | PARTIAL, code, block[start:end]))
+            continue
+        if (external and spec.internal) or (asn4 and spec.two_octet):
+            # RFC 7606 §7.5, §7.9, §7.10; RFC 6793 §4.1
+            reason = "not from this kind of peer"
+            fault(Treatment.ATTRIBUTE_DISCARD, code, UpdateSubcode.OPTIONAL_ATTRIBUTE, reason, block[position:end])
+            continue
+        if (flags ^ spec.flags) & _OT:
+            subcode = UpdateSubcode.ATTRIBUTE_FLAGS
+            reason = f"flags 0x{flags:02x}"
+            fault(Treatment.TREAT_AS_WITHDRAW, code, subcode, reason, block[position:end])
+            continue
+        try:
+            values[spec.field] = spec.decode(block[start:end], asn4)
+        except MalformedAttribute as error:
+            fault(spec.treatment, code, error.subcode, error.reason, block[position:end])
+
+    path = values.get("as_path")
+    if external and path is not None:
+        reason_or_none = _external_path_fault(path, asn4, remote_asn)
+        if reason_or_none is not None:
+            octets = next(block[p:e] for _, c, p, _, e in items if c == AttributeCode.AS_PATH)
+            subcode = UpdateSubcode.MALFORMED_AS_PATH
+            fault(Treatment.TREAT_AS_WITHDRAW, AttributeCode.AS_PATH, subcode, reason_or_none, octets)
+    if not asn4:
+        _merge_as4(values)
+    _check_mandatory(seen, external, faults)
+    decoded = DecodedAttributes(None, AttributeCode.NEXT_HOP in seen, faults)
+    if decoded.withdraw is None:
+        if unknown:
+            values["unknown"] = tuple(unknown)
+        decoded.attributes = PathAttributes(**values)
+    return decoded
+
+
+def _check_mandatory(seen: set[int], external: bool, faults: list[AttributeFault]) -> None:
+    # RFC 7606 §3 d; NEXT_HOP depends on where the NLRI are
+    mandatory = (_C.ORIGIN, _C.AS_PATH) if external else (_C.ORIGIN, _C.AS_PATH, _C.LOCAL_PREF)
+    for code in mandatory:
+        if code not in seen:
+            faults.append(missing(code))
+
+
+def missing(code: AttributeCode) -> AttributeFault:
+    """The fault of a mandatory attribute that is not there (RFC 7606 §3 d)."""
+    return AttributeFault(
+        Treatment.TREAT_AS_WITHDRAW,
+        int(code),
+        UpdateSubcode.MISSING_WELL_KNOWN_ATTRIBUTE,
+        f"{SPECS[code].name} is missing",
+        b"",
+        bytes((code,)),
+    )
+
+
+def _external_path_fault(path: tuple[Segment, ...], asn4: bool, remote_asn: int) -> str | None:
+    """RFC 5065 §5: no confederation segments over eBGP; RFC 4271 §6.3: the leftmost AS is the peer's."""
+    if any(segment.kind in _CONFED_KINDS for segment in path):
+        return "confederation segment from an external peer"
+    expected = remote_asn if asn4 or remote_asn <= 0xFFFF else AS_TRANS
+    if remote_asn and (not path or path[0].asns[0] != expected):
+        return f"does not begin with AS {remote_asn}"
+    return None
+
+
+def _merge_as4(values: dict[str, Any]) -> None:
+    """RFC 6793 §4.2.3: rebuild the path and the aggregator that a 2-octet peer passed on in AS4 attributes."""
+    as4_path: tuple[Segment, ...] | None = values.pop("as4_path", None)
+    as4_aggregator = values.pop("as4_aggregator", None)
+    aggregator = values.get("aggregator")
+    if aggregator is not None and as4_aggregator is not None:
+        if aggregator[0] != AS_TRANS:
+            return
+        values["aggregator"] = as4_aggregator
+    if as4_path and "as_path" in values:
+        values["as_path"] = merge_as4_path(values["as_path"], as4_path)
+
+
+def path_length(path: Sequence[Segment]) -> int:
+    """ASes counted as RFC 4271 §9.1.2.2 a and RFC 5065 §5.3 do: a set is one, confederation segments are none."""
+    total = 0
+    for kind, asns in path:
+        if kind == SegmentType.AS_SEQUENCE:
+            total += len(asns)
+        elif kind == SegmentType.AS_SET:
+            total += 1
+    return total
+
+
+def merge_as4_path(path: tuple[Segment, ...], as4_path: tuple[Segment, ...]) -> tuple[Segment, ...]:
+    """RFC 6793 §4.2.3: the surplus head of AS_PATH, then AS4_PATH; AS_PATH alone when AS4_PATH is the longer one."""
+    surplus = path_length(path) - path_length(as4_path)
+    if surplus < 0:
+        return path
+    merged: list[Segment] = []
+    for segment in path:
+        if segment.kind in _CONFED_KINDS:
+            merged.append(segment)  # leading, or adjacent to one that is taken over
+            continue
+        if surplus == 0:
+            break
+        if segment.kind == SegmentType.AS_SET:
+            merged.append(segment)
+            surplus -= 1
+        else:
+            taken = segment.asns[:surplus]
+            merged.append(Segment(segment.kind, taken))
+            surplus -= len(taken)
+            if len(taken) < len(segment.asns):
+                break
+    rest = list(as4_path)
+    if merged and merged[-1].kind == rest[0].kind == SegmentType.AS_SEQUENCE:
+        merged[-1] = Segment(SegmentType.AS_SEQUENCE, merged[-1].asns + rest.pop(0).asns)
+    return tuple(merged + rest)
+
+
+# -- sending -----------------------------------------------------------------------------------------------
+
+
+def encode_attribute(flags: int, code: int, value: bytes) -> bytes:
+    """One attribute; the Extended Length bit follows from the length. Raises ValueError over 65535 octets."""
+    length = len(value)
+    if length > 255:
+        if length > 0xFFFF:
+            raise ValueError(f"attribute {code} of {length} octets is too long")
+        return bytes((flags | EXTENDED_LENGTH, code)) + length.to_bytes(2, "big") + value
+    return bytes((flags & ~EXTENDED_LENGTH, code, length)) + value
+
+
+def encode_attributes(attributes: PathAttributes, *, asn4: bool, with_next_hop: bool) -> bytes:
+    """All but 14 and 15 in ascending order of type (RFC 4271 §5); ``with_next_hop``: NEXT_HOP among them."""
+    parts: list[tuple[int, bytes]] = []
+    for spec in ATTRIBUTES:
+        if spec.code == AttributeCode.NEXT_HOP and not with_next_hop:
+            continue
+        value = spec.encode(attributes, asn4)
+        if value is not None:
+            parts.append((spec.code, encode_attribute(spec.flags, spec.code, value)))
+    if attributes.unknown:
+        parts += [(u.code, encode_attribute(u.flags, u.code, u.value)) for u in attributes.unknown]
+        parts.sort(key=lambda part: part[0])
+    return b"".join([octets for _, octets in parts])

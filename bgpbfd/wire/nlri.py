@@ -1,0 +1,67 @@
+"""NLRI fields: prefixes (RFC 4271 §4.3, RFC 4760 §5), and flow specifications by their length only (RFC 8955 §4.1)."""
+
+from __future__ import annotations
+
+from bgpbfd.core import AFI_IPV4, AFI_IPV6
+
+_TOO_LONG = 1 << 20  # more octets than any field has: a forbidden length then fails the one bounds check
+_SIZES = {
+    afi: tuple(1 + (length + 7) // 8 if length <= longest else _TOO_LONG for length in range(256))
+    for afi, longest in ((AFI_IPV4, 32), (AFI_IPV6, 128))
+}
+_HOST_BITS = tuple(0xFF >> (length & 7) if length & 7 else 0 for length in range(256))
+
+
+class NlriError(ValueError):
+    """An NLRI field that cannot be split: a prefix length too great, or one that runs past the field."""
+
+
+def pull_prefixes(data: bytes | memoryview, afi: int) -> list[bytes]:
+    """Split a field of prefixes of ``afi`` 1 or 2 into wire octets each: length, address with host bits cleared.
+
+    Raises NlriError for a length over 32 or 128 and for an overrun.
+    """
+    if not isinstance(data, bytes):
+        data = bytes(data)
+    prefixes: list[bytes] = []
+    append = prefixes.append
+    sizes = _SIZES[afi]
+    host_bits = _HOST_BITS
+    position = 0
+    end = len(data)
+    while position < end:
+        length = data[position]
+        following = position + sizes[length]
+        if following > end:
+            raise NlriError(f"prefix length {length} with {end - position - 1} octets left")
+        prefix = data[position:following]
+        # RFC 4271 §4.3: the value of the trailing bits is irrelevant
+        if prefix[-1] & host_bits[length]:
+            prefix = prefix[:-1] + bytes((prefix[-1] & ~host_bits[length],))
+        append(prefix)
+        position = following
+    return prefixes
+
+
+def pull_flows(data: bytes) -> list[bytes]:
+    """Split a field of flow specifications; each keeps its length octet or octets (RFC 8955 §4.1).
+
+    Raises NlriError for an overrun and for an empty specification.
+    """
+    flows: list[bytes] = []
+    position = 0
+    end = len(data)
+    while position < end:
+        length = data[position]
+        start = position + 1
+        if length >= 0xF0:
+            if start == end:
+                raise NlriError("flow specification length cut off")
+            length = (length & 0x0F) << 8 | data[start]
+            start += 1
+        following = start + length
+        if following > end or length == 0:
+            raise NlriError(f"flow specification length {length} with {end - start} octets left")
+        flows.append(data[position:following])
+        position = following
+    return flows
