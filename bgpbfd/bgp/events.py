@@ -7,7 +7,7 @@ one peer: the core hands one out with ``Dial``; for an accepted connection the s
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
+from enum import IntEnum, StrEnum
 from typing import TypeAlias
 
 from bgpbfd.bgp.negotiate import Negotiated, PeerSettings
@@ -30,7 +30,7 @@ class State(IntEnum):
     ESTABLISHED = 5
 
 
-class CauseKind(str, Enum):
+class CauseKind(StrEnum):
     """Why a session or an attempt ended; the word that logs, events, metrics and the API use."""
 
     BFD_DOWN = "bfd-down"

@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bgpbfd.core import Family
-from bgpbfd.wire.capabilities import Capability
+from bgpbfd.core import IPV4_UNICAST, Family
+from bgpbfd.wire.capabilities import (
+    ENHANCED_ROUTE_REFRESH,
+    EXTENDED_MESSAGE,
+    ROUTE_REFRESH,
+    Capability,
+    four_octet_as,
+    graceful_restart,
+    multiprotocol,
+    parse_capabilities,
+)
+from bgpbfd.wire.iana import AS_TRANS, CapabilityCode, ErrorCode, OpenSubcode
+from bgpbfd.wire.messages import NotificationError, Open
+
+STANDARD_MAX_LENGTH = 4096  # RFC 4271 §4.1
+EXTENDED_MAX_LENGTH = 65535  # RFC 8654 §4
 
 
 @dataclass(slots=True, frozen=True)
@@ -42,3 +56,101 @@ class Negotiated:
     graceful_restart_peer: bool  # the peer sent capability 64: it marks End-of-RIB
     capabilities_sent: tuple[Capability, ...]
     capabilities_received: tuple[Capability, ...]
+    restart_families_listed: bool = False  # its capability 64 named a family: RFC 4724 §5 applies
+
+
+def our_open(settings: PeerSettings, *, plain: bool = False) -> Open:
+    """The OPEN that we send (RFC 4271 §4.2).
+
+    ``plain``: without capabilities, for a peer that answered 2/4 (RFC 5492 §3).
+    """
+    capabilities = () if plain else _our_capabilities(settings)
+    return Open(
+        # RFC 6793 §4.2.1: an AS number that does not fit is AS_TRANS in the old field.
+        asn=settings.local_asn if settings.local_asn <= 0xFFFF else AS_TRANS,
+        hold_time=settings.hold_time_s,
+        router_id=settings.router_id,
+        capabilities=capabilities,
+    )
+
+
+def can_be_plain(settings: PeerSettings) -> bool:
+    """Whether a session without any capability could carry what is configured."""
+    return IPV4_UNICAST in settings.families and settings.local_asn <= 0xFFFF and settings.remote_asn <= 0xFFFF
+
+
+def validate_open(settings: PeerSettings, received: Open, *, plain: bool = False) -> Negotiated:
+    """What the peer's OPEN and ours (``plain`` as in our_open) put in force.
+
+    Raises NotificationError as RFC 4271 §6.2, RFC 5492 §5, RFC 6286 §2.2 and RFC 7607 §2 want it.
+    """
+    external = settings.local_asn != settings.remote_asn
+    if received.version != 4:
+        raise _refusal(
+            OpenSubcode.UNSUPPORTED_VERSION_NUMBER, f"BGP version {received.version}, ours is 4", b"\x00\x04"
+        )
+    if received.hold_time in (1, 2):  # RFC 4271 §4.2: zero or at least three seconds
+        raise _refusal(OpenSubcode.UNACCEPTABLE_HOLD_TIME, f"hold time {received.hold_time} s, must be 0 or at least 3")
+    if received.router_id == 0:
+        raise _refusal(OpenSubcode.BAD_BGP_IDENTIFIER, "BGP identifier 0.0.0.0")
+    if received.router_id == settings.router_id and not external:  # RFC 6286 §2.2: over eBGP the same id is legal
+        raise _refusal(OpenSubcode.BAD_BGP_IDENTIFIER, "the internal peer's BGP identifier is ours")
+    offered = parse_capabilities(received.capabilities)
+    _check_asn(settings, received, offered.asn4)
+    sent = our_open(settings, plain=plain).capabilities
+    families = frozenset((IPV4_UNICAST,)) if plain else frozenset(settings.families)
+    # No multiprotocol capability at all: IPv4 unicast, as before RFC 4760.
+    families &= frozenset((IPV4_UNICAST,) if offered.families is None else offered.families)
+    if not families:
+        # RFC 5492 §5: Data lists the capabilities whose lack ends the session.
+        needed = [c for c in sent if c.code == CapabilityCode.MULTIPROTOCOL]
+        data = b"".join(bytes((c.code, len(c.value))) + c.value for c in needed)
+        ours = ", ".join(str(family) for family in settings.families)
+        raise _refusal(OpenSubcode.UNSUPPORTED_CAPABILITY, f"no address family in common (ours: {ours})", data)
+    hold = min(settings.hold_time_s, received.hold_time)
+    extended = settings.extended_messages and not plain
+    restart = offered.graceful_restart
+    return Negotiated(
+        asn4=offered.asn4 is not None and not plain,
+        families=families,
+        hold_time_s=hold,
+        keepalive_time_s=max(1, hold // 3) if hold else 0,  # RFC 4271 §4.4
+        remote_asn=settings.remote_asn,
+        remote_router_id=received.router_id,
+        external=external,
+        may_send_refresh=offered.route_refresh,  # RFC 2918 §4: the receiver's offer counts
+        enhanced_refresh=offered.enhanced_route_refresh and settings.route_refresh and not plain,
+        # RFC 8654 §4: each direction by its receiver's offer; switched off here, we send none either.
+        send_max_length=EXTENDED_MAX_LENGTH if extended and offered.extended_message else STANDARD_MAX_LENGTH,
+        receive_max_length=EXTENDED_MAX_LENGTH if extended else STANDARD_MAX_LENGTH,
+        graceful_restart_peer=restart is not None,
+        capabilities_sent=sent,
+        capabilities_received=received.capabilities,
+        restart_families_listed=restart is not None and bool(restart.families),
+    )
+
+
+def _our_capabilities(settings: PeerSettings) -> tuple[Capability, ...]:
+    capabilities = [multiprotocol(family) for family in settings.families]
+    if settings.route_refresh:
+        capabilities += [ROUTE_REFRESH, ENHANCED_ROUTE_REFRESH]
+    if settings.extended_messages:
+        capabilities.append(EXTENDED_MESSAGE)
+    capabilities.append(four_octet_as(settings.local_asn))
+    # RFC 4724 §4: without families it promises End-of-RIB marks and keeps no route of a dead host.
+    capabilities.append(graceful_restart(False, False, 0, ()))
+    return tuple(capabilities)
+
+
+def _check_asn(settings: PeerSettings, received: Open, capability_asn: int | None) -> None:
+    if capability_asn == AS_TRANS:  # RFC 6793 §9: reserved, nobody's real number
+        raise _refusal(OpenSubcode.BAD_PEER_AS, "AS 23456 (AS_TRANS) in the 4-octet AS capability")
+    if received.asn == 0 or capability_asn == 0:  # RFC 7607 §2
+        raise _refusal(OpenSubcode.BAD_PEER_AS, "AS 0")
+    asn = received.asn if capability_asn is None else capability_asn
+    if asn != settings.remote_asn:
+        raise _refusal(OpenSubcode.BAD_PEER_AS, f"AS {asn}, configured is {settings.remote_asn}")
+
+
+def _refusal(subcode: OpenSubcode, reason: str, data: bytes = b"") -> NotificationError:
+    return NotificationError(ErrorCode.OPEN_MESSAGE, subcode, data, reason)

@@ -1,0 +1,390 @@
+"""One TCP connection's part of the BGP state machine: RFC 4271 §8, RFC 6608, RFC 4486, RFC 8654, RFC 2918, RFC 7313.
+
+RFC 4271 §8.2 gives every connection a state machine of its own. Here a connection lives from its dial (Connect) or
+its acceptance (OpenSent) to its end, which is final (Idle). What spans connections is the neighbor's and lives in
+``peer``: starting, stopping, retrying, listening (Active) and collisions. The connection tells its ``Owner``.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from bgpbfd.bgp.events import (
+    Action,
+    Cause,
+    CauseKind,
+    Close,
+    ConnId,
+    Endpoint,
+    NotificationSeen,
+    RouteRefreshReceived,
+    Send,
+    State,
+    UpdateReceived,
+)
+from bgpbfd.bgp.negotiate import STANDARD_MAX_LENGTH, Negotiated, PeerSettings, our_open, validate_open
+from bgpbfd.core import SECOND, Family, Instant, Micros
+from bgpbfd.wire.iana import CeaseSubcode, ErrorCode, FsmSubcode, MessageType
+from bgpbfd.wire.messages import (
+    KEEPALIVE,
+    MessageReader,
+    Notification,
+    NotificationError,
+    RouteRefresh,
+    decode_notification,
+    decode_open,
+    decode_route_refresh,
+    describe_notification,
+    encode_notification,
+    encode_open,
+    encode_route_refresh,
+)
+from bgpbfd.wire.update import UpdateContext, decode_update
+
+LARGE_HOLD_TIME: Final[Micros] = 240 * SECOND  # RFC 4271 §8.2.2: "a value of 4 minutes is suggested"
+HOLD_GRACE: Final[Micros] = SECOND
+MIN_KEEPALIVE_GAP: Final[Micros] = SECOND  # RFC 4271 §4.4: not more than one a second
+
+_TYPE_NAMES: dict[int, str] = {
+    MessageType.OPEN: "open",
+    MessageType.UPDATE: "update",
+    MessageType.NOTIFICATION: "notification",
+    MessageType.KEEPALIVE: "keepalive",
+    MessageType.ROUTE_REFRESH: "route-refresh",
+}
+_UPDATE = int(MessageType.UPDATE)
+# RFC 6608 §3: which subcode an unexpected message has, by state.
+_UNEXPECTED = {
+    State.OPEN_SENT: FsmSubcode.OPEN_SENT,
+    State.OPEN_CONFIRM: FsmSubcode.OPEN_CONFIRM,
+    State.ESTABLISHED: FsmSubcode.ESTABLISHED,
+}
+
+
+def _zeroes() -> dict[str, int]:
+    return dict.fromkeys(_TYPE_NAMES.values(), 0)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a neighbor's connections have seen together; it outlives them."""
+
+    received_by_type: dict[str, int] = field(default_factory=_zeroes)
+    sent_by_type: dict[str, int] = field(default_factory=_zeroes)
+    update_faults: dict[str, int] = field(default_factory=dict)
+    discards: dict[str, int] = field(default_factory=dict)
+    last_received_at: Instant | None = None
+    last_sent_at: Instant | None = None
+
+    def discard(self, reason: str) -> None:
+        self.discards[reason] = self.discards.get(reason, 0) + 1
+
+    def sent(self, kind: str, now: Instant, count: int = 1) -> None:
+        self.sent_by_type[kind] += count
+        self.last_sent_at = now
+
+
+class Owner(Protocol):
+    """The neighbor that a connection belongs to."""
+
+    tally: Tally
+
+    def emit(self, action: Action) -> None: ...
+
+    def entered(self, connection: Connection, reason: str, now: Instant) -> None:
+        """The connection's state has changed, not to Idle."""
+        ...
+
+    def opened(self, connection: Connection, negotiated: Negotiated, now: Instant) -> bool:
+        """A good OPEN has come: settle collisions (RFC 4271 §6.8). False: ``connection`` has lost and is ended."""
+        ...
+
+    def established(self, connection: Connection, now: Instant) -> int:
+        """OpenConfirm→Established; the new session's generation."""
+        ...
+
+    def ended(self, connection: Connection, was: State, cause: Cause, now: Instant) -> None: ...
+
+
+class Connection:
+    """The state machine of one connection. It does nothing any more once ``state`` is IDLE.
+
+    ``settings`` are those of its OPEN; ``plain`` leaves the capabilities out (RFC 5492 §3).
+    """
+
+    def __init__(
+        self,
+        conn: ConnId,
+        settings: PeerSettings,
+        rng: random.Random,
+        owner: Owner,
+        *,
+        outgoing: bool,
+        plain: bool = False,
+    ) -> None:
+        self.conn = conn
+        self.settings = settings
+        self.outgoing = outgoing
+        self.plain = plain
+        self.state = State.IDLE
+        self.local: Endpoint | None = None
+        self.remote: Endpoint | None = None
+        self.negotiated: Negotiated | None = None
+        self.context: UpdateContext | None = None
+        self.generation = 0
+        self.dialled_at: Instant = 0
+        self.timed_out = False
+        self.connect_deadline: Instant | None = None
+        self.hold_deadline: Instant | None = None
+        self.keepalive_deadline: Instant | None = None
+        self._rng = rng
+        self._owner = owner
+        self._tally = owner.tally
+        self._reader = MessageReader()
+        self._hold: Micros = LARGE_HOLD_TIME
+        self._keepalive_sent_at: Instant | None = None
+        self._hold_graced = False
+
+    # -- TCP ---------------------------------------------------------------------------------------------
+
+    def dialling(self, timeout: Micros, now: Instant) -> None:
+        """A dial is under way; give it ``timeout``."""
+        self.dialled_at = now
+        self.connect_deadline = now + timeout
+        self._enter(State.CONNECT, "dialling", now)
+
+    def connected(self, local: Endpoint, remote: Endpoint, now: Instant) -> None:
+        """Events 16 and 17: TCP is up."""
+        # §8.2.2, Connect and Active: "stops the ConnectRetryTimer (if running) …, completes BGP initialization,
+        # sends an OPEN message to its peer, sets the HoldTimer to a large value, changes its state to OpenSent".
+        self.local, self.remote = local, remote
+        self.connect_deadline = None
+        self.hold_deadline = now + LARGE_HOLD_TIME
+        self._send(encode_open(our_open(self.settings, plain=self.plain)), "open", now)
+        self._enter(State.OPEN_SENT, "connected" if self.outgoing else "connection accepted", now)
+
+    def tcp_failed(self, error: str, now: Instant) -> None:
+        """Event 18, in every state: nothing can be sent any more."""
+        if self.state is State.CONNECT:
+            self._ended(Cause(CauseKind.CONNECTION_FAILED, f"cannot connect: {error}", now), now)
+        else:
+            self._ended(Cause(CauseKind.CONNECTION_LOST, f"connection lost: {error}", now), now)
+
+    # -- ending from this side -----------------------------------------------------------------------------
+
+    def cease(self, subcode: CeaseSubcode, cause: Cause, now: Instant, data: bytes = b"") -> None:
+        """Events 2, 8 and 23: "sends the NOTIFICATION message with a Cease, … drops the TCP connection"."""
+        if self.state is State.CONNECT:  # §8.2.2, Connect, events 2, 8: nobody is there to be told
+            self.abandon(cause, now)
+        else:
+            self._notify(Notification(ErrorCode.CEASE, subcode, data), cause, now)
+
+    def abandon(self, cause: Cause, now: Instant) -> None:
+        """Close without a word."""
+        self._owner.emit(Close(self.conn, linger=False))
+        self._ended(cause, now)
+
+    # -- timers --------------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> Instant | None:
+        deadlines = (self.connect_deadline, self.hold_deadline, self.keepalive_deadline)
+        return min((d for d in deadlines if d is not None), default=None)
+
+    def timers(self, now: Instant) -> None:
+        if self.connect_deadline is not None and now >= self.connect_deadline:
+            # Event 9 in Connect: "drops the TCP connection, restarts the ConnectRetryTimer, …, initiates a TCP
+            # connection"; the owner dials again.
+            self.timed_out = True
+            seconds = (now - self.dialled_at) / SECOND
+            self.abandon(Cause(CauseKind.CONNECTION_FAILED, f"cannot connect: no answer for {seconds:.1f} s", now), now)
+            return
+        if self.hold_deadline is not None and now >= self.hold_deadline:
+            if now - self.hold_deadline >= HOLD_GRACE and not self._hold_graced:
+                # DEVIATES RFC 4271 §8.2.2 event 10: this late it was us who slept, and what the peer sent meanwhile
+                # may lie unread. One short respite, then the verdict.
+                self._hold_graced = True
+                self.hold_deadline = now + HOLD_GRACE
+            else:
+                self._hold_timer_expires(now)
+                return
+        if self.keepalive_deadline is not None and now >= self.keepalive_deadline:
+            # Event 11, OpenConfirm and Established: "sends a KEEPALIVE message, restarts its KeepaliveTimer".
+            self._send_keepalive(now)
+
+    def _hold_timer_expires(self, now: Instant) -> None:
+        # Event 10, OpenSent, OpenConfirm, Established: "sends a NOTIFICATION message with the error code Hold Timer
+        # Expired, … drops the TCP connection".
+        if self.state is State.OPEN_SENT:
+            text = f"no OPEN for {LARGE_HOLD_TIME // SECOND} s"
+        else:
+            text = f"no KEEPALIVE or UPDATE for {self._hold // SECOND} s (hold time)"
+        notification = Notification(ErrorCode.HOLD_TIMER_EXPIRED, 0)
+        self._notify(notification, self._cause(CauseKind.HOLD_TIMER_EXPIRED, text, notification, now), now)
+
+    # -- receiving -----------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, now: Instant) -> None:
+        """Bytes of the stream, cut anywhere."""
+        reader = self._reader
+        received = self._tally.received_by_type
+        reader.feed(data)
+        try:
+            while self.state is not State.IDLE:
+                message = reader.next_message()
+                if message is None:
+                    return
+                kind, body = message
+                self._tally.last_received_at = now
+                received[_TYPE_NAMES[kind]] += 1
+                if kind == _UPDATE and self.state is State.ESTABLISHED:
+                    self._update(body, now)
+                else:
+                    self._message(MessageType(kind), body, now)
+        except NotificationError as error:
+            # Events 21, 22, 28: "sends a NOTIFICATION message with the appropriate error code, … drops the TCP
+            # connection". DEVIATES RFC 4271 §8.2.2 Established, which would answer event 21 with an FSM error.
+            notification = Notification(error.code, error.subcode, error.data)
+            text = f"{error.reason or 'protocol error'} (sent {describe_notification(notification)})"
+            self._notify(notification, self._cause(CauseKind.NOTIFICATION_SENT, text, notification, now), now)
+
+    def _message(self, kind: MessageType, body: bytes, now: Instant) -> None:
+        if kind is MessageType.NOTIFICATION:
+            self._notification(decode_notification(body), now)
+        elif kind is MessageType.KEEPALIVE and self.state is State.OPEN_CONFIRM:
+            # Event 26: "restarts the HoldTimer and changes its state to Established".
+            self._restart_hold(now)
+            self._establish(now)
+        elif kind is MessageType.KEEPALIVE and self.state is State.ESTABLISHED:
+            # Event 26: "restarts its HoldTimer, if the negotiated HoldTime value is non-zero".
+            self._restart_hold(now)
+        elif kind is MessageType.OPEN and self.state is State.OPEN_SENT:
+            self._open(body, now)
+        elif kind is MessageType.ROUTE_REFRESH and self.state is State.ESTABLISHED:
+            self._route_refresh(decode_route_refresh(body))
+        else:
+            # "any other event", RFC 6608 §3: an FSM error whose Data is the unexpected message's type.
+            reason = f"unexpected {_TYPE_NAMES[kind].upper()} in {self.state.name}"
+            raise NotificationError(ErrorCode.FSM, _UNEXPECTED[self.state], bytes((kind,)), reason)
+
+    def _open(self, body: bytes, now: Instant) -> None:
+        # Event 19, OpenSent: "collision detection …, sends a KEEPALIVE message, sets a KeepaliveTimer, sets the
+        # HoldTimer according to the negotiated value, changes its state to OpenConfirm".
+        negotiated = validate_open(self.settings, decode_open(body), plain=self.plain)
+        self.negotiated = negotiated
+        self._reader.extended = negotiated.receive_max_length > STANDARD_MAX_LENGTH
+        if not self._owner.opened(self, negotiated, now):
+            return
+        self._hold = negotiated.hold_time_s * SECOND
+        # DEVIATES RFC 4271 §8.2.2: at hold time 0 the large value stays until Established, lest a peer that never
+        # sends its KEEPALIVE holds OpenConfirm for ever.
+        self.hold_deadline = now + (self._hold or LARGE_HOLD_TIME)
+        self._send_keepalive(now)
+        self._enter(State.OPEN_CONFIRM, "OPEN accepted", now)
+
+    def _establish(self, now: Instant) -> None:
+        assert self.negotiated is not None
+        self.context = UpdateContext(
+            asn4=self.negotiated.asn4,
+            external=self.negotiated.external,
+            families=self.negotiated.families,
+            remote_asn=self.negotiated.remote_asn,
+            local_asn=self.settings.local_asn,
+            max_length=self.negotiated.send_max_length,
+        )
+        self._enter(State.ESTABLISHED, "session established", now)
+        self.generation = self._owner.established(self, now)
+
+    def _update(self, body: bytes, now: Instant) -> None:
+        # Event 27: "processes the message, restarts its HoldTimer, if the negotiated HoldTime value is non-zero".
+        assert self.context is not None
+        faults = self._tally.update_faults
+        try:
+            update = decode_update(body, self.context)
+        except NotificationError:
+            faults["session-reset"] = faults.get("session-reset", 0) + 1
+            raise
+        for fault in update.faults:
+            faults[fault.treatment] = faults.get(fault.treatment, 0) + 1
+        self._restart_hold(now)
+        self._owner.emit(UpdateReceived(self.generation, update))
+
+    def _notification(self, notification: Notification, now: Instant) -> None:
+        # Events 24, 25: "drops the TCP connection"; §6.4: never answered. DEVIATES RFC 4271 §8.2.2 OpenSent, which
+        # would answer event 25 with an FSM error.
+        text = f"peer sent {describe_notification(notification)}"
+        self._owner.emit(NotificationSeen(sent=False, notification=notification))
+        self.abandon(self._cause(CauseKind.NOTIFICATION_RECEIVED, text, notification, now), now)
+
+    def _route_refresh(self, refresh: RouteRefresh) -> None:
+        assert self.negotiated is not None
+        if not self.settings.route_refresh or refresh.family not in self.negotiated.families:
+            self._tally.discard("route refresh that was not offered")  # RFC 2918 §4: "shall ignore"
+            return
+        if not self.negotiated.enhanced_refresh:
+            refresh = RouteRefresh(refresh.family)  # RFC 2918 §3: a reserved octet, ignored
+        elif refresh.subtype > 2:
+            self._tally.discard("route refresh of unknown subtype")  # RFC 7313 §5
+            return
+        self._owner.emit(RouteRefreshReceived(self.generation, refresh))
+
+    # -- sending -------------------------------------------------------------------------------------------
+
+    def send_updates(self, messages: list[bytes], now: Instant) -> None:
+        self._send(b"".join(messages), "update", now, len(messages))
+        self._restart_keepalive(now)
+
+    def send_route_refresh(self, family: Family, now: Instant) -> None:
+        self._send(encode_route_refresh(RouteRefresh(family)), "route-refresh", now)
+
+    def probe(self, now: Instant) -> None:
+        """A KEEPALIVE ahead of its time: a peer that has restarted resets the connection in answer."""
+        if self._keepalive_sent_at is None or now - self._keepalive_sent_at >= MIN_KEEPALIVE_GAP:
+            self._send_keepalive(now)
+
+    def _send_keepalive(self, now: Instant) -> None:
+        self._send(KEEPALIVE, "keepalive", now)
+        self._keepalive_sent_at = now
+        self._restart_keepalive(now)
+
+    def _send(self, data: bytes, kind: str, now: Instant, count: int = 1) -> None:
+        self._owner.emit(Send(self.conn, data))
+        self._tally.sent(kind, now, count)
+
+    def _restart_keepalive(self, now: Instant) -> None:
+        # §4.4, §8.2.2: not at hold time 0; §10: jittered anew each time.
+        if self.negotiated is None or not self.negotiated.keepalive_time_s:
+            self.keepalive_deadline = None
+        else:
+            self.keepalive_deadline = now + jittered(self.negotiated.keepalive_time_s * SECOND, self._rng)
+
+    def _restart_hold(self, now: Instant) -> None:
+        self.hold_deadline = now + self._hold if self._hold else None
+        self._hold_graced = False
+
+    # -- states --------------------------------------------------------------------------------------------
+
+    def _enter(self, state: State, reason: str, now: Instant) -> None:
+        self.state = state
+        self._owner.entered(self, reason, now)
+
+    def _notify(self, notification: Notification, cause: Cause, now: Instant) -> None:
+        self._send(encode_notification(notification), "notification", now)
+        self._owner.emit(NotificationSeen(sent=True, notification=notification))
+        self._owner.emit(Close(self.conn, linger=True))
+        self._ended(cause, now)
+
+    def _ended(self, cause: Cause, now: Instant) -> None:
+        was, self.state = self.state, State.IDLE
+        self.connect_deadline = self.hold_deadline = self.keepalive_deadline = None
+        self._owner.ended(self, was, cause, now)
+
+    def _cause(self, kind: CauseKind, text: str, notification: Notification, now: Instant) -> Cause:
+        facts: dict[str, str | int | float] = {"data": notification.data.hex()} if notification.data else {}
+        return Cause(kind, text, now, notification.code, notification.subcode, facts)
+
+
+def jittered(interval: Micros, rng: random.Random) -> Micros:
+    """RFC 4271 §10: a random factor between 0.75 and 1.0."""
+    return int(interval * rng.uniform(0.75, 1.0))

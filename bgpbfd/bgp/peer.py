@@ -1,0 +1,610 @@
+"""One BGP neighbor: starting, stopping, retrying and the collision of its connections (RFC 4271 §8, RFC 6286).
+
+RFC 4271 §8.2 gives each TCP connection a state machine; ``fsm.Connection`` is one. The neighbor owns what spans them:
+Idle, Active and the ConnectRetryTimer, of which it has one, and at most one connection a direction that is not yet
+Established, beside the Established one.
+
+What follows a failure:
+
+- *Plain*: the neighbor waits in Active for the ConnectRetryTimer and takes what comes in meanwhile. A refused dial, a
+  lost connection, a hold timer, BFD: the neighbor or the path was away, and it is not the neighbor's fault.
+- *Damped* (RFC 4271 §8.1, DampPeerOscillations): a rule was broken, or a fault of ours. Idle hold, doubling with each
+  repetition, forgotten after STABLE_TIME of Established. It mutes our dials. Connections that the neighbor dials are
+  refused only if the fault ended an Established session: there each repetition flaps routes in the network. A fault
+  before Established flaps nothing, and whoever dials us may have mended it: that is no reason to stay down.
+- *At once*: an operator's reset, a corrected configuration, BFD back Up.
+"""
+
+from __future__ import annotations
+
+import random
+import traceback
+from dataclasses import fields, replace
+from enum import Enum
+from typing import Final, assert_never
+
+from bgpbfd.bgp.events import (
+    Action,
+    AttemptFailed,
+    AutomaticStop,
+    BfdDown,
+    BfdUp,
+    Cause,
+    CauseKind,
+    Close,
+    ConnId,
+    DataReceived,
+    Dial,
+    Endpoint,
+    Event,
+    ManualStart,
+    ManualStop,
+    Reconfigure,
+    Send,
+    SendRouteRefresh,
+    SendUpdates,
+    SessionDown,
+    SessionUp,
+    State,
+    StateChanged,
+    TcpConnectionConfirmed,
+    TcpConnectionFails,
+    TcpCrAcked,
+    TimerExpired,
+)
+from bgpbfd.bgp.fsm import Connection, Tally, jittered
+from bgpbfd.bgp.negotiate import Negotiated, PeerSettings, can_be_plain
+from bgpbfd.core import MILLISECOND, SECOND, Instant, Micros, PeerId
+from bgpbfd.wire.capabilities import Capability
+from bgpbfd.wire.iana import CeaseSubcode, ErrorCode, OpenSubcode
+from bgpbfd.wire.messages import Notification, encode_notification, encode_shutdown_communication
+from bgpbfd.wire.update import UpdateContext
+
+MIN_CONNECT_TIME: Final[Micros] = 3 * SECOND  # a dial is given this long even where retries are quicker
+STALE_DIAL: Final[Micros] = 250 * MILLISECOND  # BFD Up replaces a dial that is this old: its SYN was lost
+STABLE_TIME: Final[Micros] = 60 * SECOND
+MAX_BACK_OFF: Final = 8
+MAX_IDLE_HOLD: Final[Micros] = 120 * SECOND
+
+LIVE_SETTINGS = frozenset(("connect_retry_s", "passive", "dynamic"))  # apply without a new OPEN
+_COMMUNICABLE = (CeaseSubcode.ADMINISTRATIVE_SHUTDOWN, CeaseSubcode.ADMINISTRATIVE_RESET)  # RFC 9003 §2
+_PEER_STAYS_AWAY = (
+    CeaseSubcode.MAXIMUM_PREFIXES,
+    CeaseSubcode.CONNECTION_REJECTED,
+    CeaseSubcode.OUT_OF_RESOURCES,
+)
+
+
+class Recovery(Enum):
+    """How to come back after an end."""
+
+    AT_ONCE = "at-once"
+    PLAIN = "plain"
+    DAMPED = "damped"
+
+
+class Peer:
+    """The core of one neighbor. All attributes without an underscore are for the shell to read, none to write."""
+
+    def __init__(self, peer_id: PeerId, settings: PeerSettings, rng: random.Random) -> None:
+        self.peer_id = peer_id
+        self.settings = settings
+        self.tally = Tally()
+        self.state = State.IDLE
+        self.state_since: Instant = 0
+        self.admin_up = False
+        self.generation = 0
+        self.established_conn: ConnId | None = None
+        self.established_at: Instant | None = None
+        self.next_attempt_at: Instant | None = None
+        self.last_cause: Cause | None = None
+        self.flaps = 0
+        self.capabilities_received: tuple[Capability, ...] = ()
+        self._rng = rng
+        self._connections: dict[ConnId, Connection] = {}
+        self._session: Connection | None = None
+        self._last_conn: ConnId = 0
+        self._out: list[Action] = []
+        self._recovery: Recovery | None = None  # what an end on our own decision is followed by
+        self._back_off = 0
+        self._idle_until: Instant | None = None
+        self._refuse_incoming = False
+        self._plain_open = False
+
+    # -- what the shell reads ------------------------------------------------------------------------------
+
+    @property
+    def negotiated(self) -> Negotiated | None:
+        return self._session.negotiated if self._session else None
+
+    @property
+    def context(self) -> UpdateContext | None:
+        """Of the established session, for encoding too."""
+        return self._session.context if self._session else None
+
+    @property
+    def local(self) -> Endpoint | None:
+        leader = self._leader()
+        return leader.local if leader else None
+
+    @property
+    def remote(self) -> Endpoint | None:
+        leader = self._leader()
+        return leader.remote if leader else None
+
+    @property
+    def last_received_at(self) -> Instant | None:
+        return self.tally.last_received_at
+
+    @property
+    def last_sent_at(self) -> Instant | None:
+        return self.tally.last_sent_at
+
+    @property
+    def received_by_type(self) -> dict[str, int]:
+        return self.tally.received_by_type
+
+    @property
+    def sent_by_type(self) -> dict[str, int]:
+        return self.tally.sent_by_type
+
+    @property
+    def update_faults(self) -> dict[str, int]:
+        return self.tally.update_faults
+
+    @property
+    def discards(self) -> dict[str, int]:
+        """Events and messages that were refused or ignored, by reason."""
+        return self.tally.discards
+
+    def pending_changes(self) -> tuple[str, ...]:
+        """Names of the settings that differ from those of the live session's OPEN and wait for the next one."""
+        if self._session is None:
+            return ()
+        return _open_changes(self._session.settings, self.settings)
+
+    # -- the core ------------------------------------------------------------------------------------------
+
+    def new_connection_id(self) -> ConnId:
+        self._last_conn += 1
+        return self._last_conn
+
+    def next_deadline(self) -> Instant | None:
+        deadlines = [c.next_deadline() for c in self._connections.values()]
+        deadlines += [self.next_attempt_at, self._idle_until]
+        return min((d for d in deadlines if d is not None), default=None)
+
+    def handle(self, event: Event, now: Instant) -> list[Action]:
+        """Take one event; whatever a peer sends, nothing is raised."""
+        out: list[Action] = []
+        self._out = out
+        try:
+            self._dispatch(event, now)
+        except Exception:  # noqa: BLE001  a fault of ours costs this one neighbor its session, loudly
+            self._internal_error(now)
+        return out
+
+    def _dispatch(self, event: Event, now: Instant) -> None:
+        match event:
+            case DataReceived():
+                connection = self._connections.get(event.conn)
+                if connection is None:
+                    self.tally.discard("event of a closed connection")
+                else:
+                    connection.receive(event.data, now)
+            case SendUpdates():
+                self._send_updates(event, now)
+            case TimerExpired():
+                self._timers(now)
+            case TcpConnectionConfirmed():
+                self._accept(event, now)
+            case TcpCrAcked():
+                self._dialled(event, now)
+            case TcpConnectionFails():
+                connection = self._connections.get(event.conn)
+                if connection is None:
+                    self.tally.discard("event of a closed connection")
+                else:
+                    connection.tcp_failed(event.error, now)
+            case ManualStart():
+                self._manual_start(now)
+            case ManualStop():
+                self._manual_stop(event, now)
+            case AutomaticStop():
+                recovery = Recovery.DAMPED if event.damped else Recovery.AT_ONCE
+                self._automatic_stop(event.cause, event.subcode, event.message, recovery, now)
+            case BfdUp():
+                self._bfd_up(now)
+            case BfdDown():
+                self._bfd_down(event, now)
+            case SendRouteRefresh():
+                self._send_route_refresh(event, now)
+            case Reconfigure():
+                self._reconfigure(event.settings, now)
+            case _:
+                assert_never(event)
+
+    # -- administrative events -----------------------------------------------------------------------------
+
+    def _manual_start(self, now: Instant) -> None:
+        # RFC 4271 §8.2.2 Idle, events 1, 4: "starts the ConnectRetryTimer, initiates a TCP connection …, listens".
+        # Event 1 is ignored in any other state; in an idle hold it is an operator who wants no more waiting.
+        if self.admin_up and self._idle_until is None:
+            self.tally.discard("start of a started neighbor")
+            return
+        self.admin_up = True
+        self._end_idle_hold()
+        self._back_off = 0
+        self._dial(now)
+        self._sync("started", now)
+
+    def _manual_stop(self, event: ManualStop, now: Instant) -> None:
+        if not self.admin_up:
+            self.tally.discard("stop of a stopped neighbor")
+            return
+        # Event 2: "sends the NOTIFICATION message with a Cease, …, sets ConnectRetryCounter to zero, …, Idle".
+        self.admin_up = False
+        text = event.cause.value.replace("-", " ") + (f': "{event.message}"' if event.message else "")
+        cause = Cause(event.cause, text, now)
+        self._cease_all(cause, event.subcode, event.message, now)
+        self.last_cause = cause
+        self._back_off = 0
+        self._plain_open = False
+        self._end_idle_hold()
+        self.next_attempt_at = None
+        self._sync(text, now)
+
+    def _automatic_stop(
+        self, cause: Cause, subcode: CeaseSubcode, message: str, recovery: Recovery, now: Instant
+    ) -> None:
+        # Event 8: "sends a NOTIFICATION with a Cease, …, increments the ConnectRetryCounter by 1, …, Idle".
+        if not self.admin_up:
+            self.tally.discard("stop of a stopped neighbor")
+            return
+        self._recovery = recovery
+        if self._connections:
+            self._cease_all(cause, subcode, message, now)
+        else:
+            self.last_cause = cause
+            self._plan(recovery, State.ACTIVE, now)
+        self._recovery = None
+        if recovery is Recovery.AT_ONCE:
+            self._dial(now)
+        self._sync(cause.text, now)
+
+    def _bfd_up(self, now: Instant) -> None:
+        # RFC 5882 §4: the path works now, so that waiting has lost its reason.
+        if not self.admin_up:
+            self.tally.discard("BFD event of a stopped neighbor")
+            return
+        self._end_idle_hold()
+        for connection in list(self._connections.values()):
+            if connection.state is State.CONNECT and now - connection.dialled_at >= STALE_DIAL:
+                self._forget(connection)
+        self._dial(now)
+        self._sync("BFD is up", now)
+
+    def _bfd_down(self, event: BfdDown, now: Instant) -> None:
+        # RFC 9384 §3: Cease 6/10. Without a connection to lose, the path's failure changes nothing: dialling goes on.
+        told = [c for c in self._connections.values() if c.state >= State.OPEN_SENT]
+        if not told:
+            self.tally.discard("BFD down without a connection")
+            return
+        cause = replace(event.cause, code=int(ErrorCode.CEASE), subcode=int(CeaseSubcode.BFD_DOWN))
+        self._recovery = Recovery.PLAIN
+        for connection in told:
+            connection.cease(CeaseSubcode.BFD_DOWN, cause, now)
+        self._recovery = None
+
+    def _reconfigure(self, settings: PeerSettings, now: Instant) -> None:
+        old, self.settings = self.settings, settings
+        if not self.admin_up:
+            return
+        if _open_changes(old, settings) and self._session is None:
+            # A person may just have mended what made attempts fail: begin anew with the new OPEN, now.
+            self._back_off = 0
+            self._plain_open = False
+            subcode = int(CeaseSubcode.CONFIGURATION_CHANGE)
+            cause = Cause(CauseKind.CONFIG_CHANGE, "configuration changed", now, int(ErrorCode.CEASE), subcode)
+            self._end_idle_hold()
+            self._end_handshakes(cause, now)
+            self.next_attempt_at = None
+            self._dial(now)
+        elif settings.passive or settings.dynamic:
+            self.next_attempt_at = None
+            for connection in list(self._connections.values()):
+                if connection.state is State.CONNECT:
+                    self._forget(connection)
+        elif old.passive or old.dynamic:
+            self._dial(now)
+        elif self.next_attempt_at is not None and self._idle_until is None:
+            self.next_attempt_at = min(self.next_attempt_at, now + self._retry_time())
+        self._sync("configuration changed", now)
+
+    def _end_handshakes(self, cause: Cause, now: Instant) -> None:
+        self._recovery = Recovery.PLAIN
+        for connection in list(self._connections.values()):
+            if connection.state is State.CONNECT:
+                self._forget(connection)
+            else:
+                connection.cease(CeaseSubcode.CONFIGURATION_CHANGE, cause, now)
+        self._recovery = None
+
+    def _cease_all(self, cause: Cause, subcode: CeaseSubcode, message: str, now: Instant) -> None:
+        data = encode_shutdown_communication(message) if subcode in _COMMUNICABLE else b""
+        coded = replace(cause, code=int(ErrorCode.CEASE), subcode=int(subcode))
+        for connection in list(self._connections.values()):
+            connection.cease(subcode, cause if connection.state is State.CONNECT else coded, now, data)
+
+    # -- TCP -----------------------------------------------------------------------------------------------
+
+    def _dial(self, now: Instant) -> None:
+        """Dial unless that is not wanted or not needed now."""
+        if not self.admin_up or self.settings.passive or self.settings.dynamic:
+            return
+        if any(c.outgoing or c.state >= State.OPEN_CONFIRM for c in self._connections.values()):
+            return
+        self.next_attempt_at = None
+        connection = self._new_connection(self.new_connection_id(), outgoing=True)
+        self._out.append(Dial(connection.conn))
+        connection.dialling(max(self._retry_time(), MIN_CONNECT_TIME), now)
+
+    def _dialled(self, event: TcpCrAcked, now: Instant) -> None:
+        connection = self._connections.get(event.conn)
+        if connection is None or connection.state is not State.CONNECT:
+            self.tally.discard("event of a closed connection")
+            if connection is None:
+                self._out.append(Close(event.conn, linger=False))
+            return
+        connection.connected(event.local, event.remote, now)
+
+    def _accept(self, event: TcpConnectionConfirmed, now: Instant) -> None:
+        if event.conn in self._connections:
+            self.tally.discard("connection confirmed twice")
+            return
+        if not self.admin_up or self._refuse_incoming:
+            # RFC 4486 §4: Connection Rejected is for a connection that is disallowed after TCP accepted it;
+            # Administrative Shutdown is for a peering that is being shut down, and there is none.
+            self._refuse(event.conn, now)
+            return
+        session = self._session
+        if session is not None and session.negotiated is not None and session.negotiated.restart_families_listed:
+            # RFC 4724 §5: the peer has restarted; the old connection goes without a NOTIFICATION.
+            text = "the peer, which can restart gracefully, has connected anew"
+            self._recovery = Recovery.PLAIN
+            session.abandon(Cause(CauseKind.CONNECTION_LOST, text, now), now)
+            self._recovery = None
+        for connection in list(self._connections.values()):
+            if not connection.outgoing and connection is not self._session:
+                # The neighbor dials one connection at a time: the older one is dead at its end.
+                self._dump(connection, "the peer has connected anew", now)
+        accepted = self._new_connection(event.conn, outgoing=False)
+        accepted.connected(event.local, event.remote, now)
+        if self._session is not None:
+            # RFC 4271 §6.8 will decide for the Established one. If the peer has lost that, its TCP answers this with a
+            # reset, long before the hold time.
+            self._session.probe(now)
+
+    def _refuse(self, conn: ConnId, now: Instant) -> None:
+        self.tally.discard("connection refused: " + ("idle hold" if self.admin_up else "neighbor stopped"))
+        rejected = Notification(ErrorCode.CEASE, CeaseSubcode.CONNECTION_REJECTED)
+        self._out.append(Send(conn, encode_notification(rejected)))
+        self._out.append(Close(conn, linger=True))
+        self.tally.sent("notification", now)
+
+    # -- what connections tell (fsm.Owner) -----------------------------------------------------------------
+
+    def emit(self, action: Action) -> None:
+        self._out.append(action)
+
+    def entered(self, connection: Connection, reason: str, now: Instant) -> None:
+        self._sync(reason, now)
+
+    def opened(self, connection: Connection, negotiated: Negotiated, now: Instant) -> bool:
+        """RFC 4271 §6.8; False when ``connection`` is the one to go."""
+        self.capabilities_received = negotiated.capabilities_received
+        for other in list(self._connections.values()):
+            if other is connection or other.state is State.OPEN_SENT:
+                continue  # that one's own OPEN decides
+            if other.state is State.CONNECT:
+                self._forget(other)
+            elif other.state is State.ESTABLISHED:
+                self._dump(connection, "a session is established already", now)
+                return False
+            elif connection.outgoing is self._we_dominate(connection, negotiated):
+                self._dump(other, "the other connection is the one to keep", now)
+            else:
+                self._dump(connection, "the other connection is the one to keep", now)
+                return False
+        self.next_attempt_at = None
+        self._end_idle_hold()
+        return True
+
+    def established(self, connection: Connection, now: Instant) -> int:
+        assert connection.negotiated is not None
+        assert connection.local is not None
+        assert connection.remote is not None
+        self.generation += 1
+        self._session = connection
+        self.established_conn = connection.conn
+        self.established_at = now
+        self._out.append(
+            SessionUp(self.generation, connection.conn, connection.negotiated, connection.local, connection.remote)
+        )
+        return self.generation
+
+    def ended(self, connection: Connection, was: State, cause: Cause, now: Instant) -> None:
+        del self._connections[connection.conn]
+        if cause.kind is not CauseKind.COLLISION:
+            self.last_cause = cause
+            self._plain_open = _refused_capabilities(cause) and not connection.plain and can_be_plain(self.settings)
+        if connection is self._session:
+            assert self.established_at is not None
+            if now - self.established_at >= STABLE_TIME:
+                self._back_off = 0
+            self._session = None
+            self.established_conn = None
+            self.established_at = None
+            self.flaps += 1
+            self._out.append(SessionDown(connection.generation, cause))
+        else:
+            self._out.append(AttemptFailed(cause))
+        if self.admin_up and not any(c.state >= State.OPEN_CONFIRM for c in self._connections.values()):
+            if connection.timed_out:
+                self._dial(now)  # RFC 4271 §8.2.2 Connect, event 9: dials anew, "stays in the Connect state"
+            else:
+                self._plan(self._recovery or _recovery(cause), was, now)
+        self._sync(cause.text, now)
+
+    def _we_dominate(self, connection: Connection, negotiated: Negotiated) -> bool:
+        # RFC 4271 §6.8, RFC 6286 §2.3: the higher identifier, as an unsigned number; at a tie the higher AS.
+        ours = (connection.settings.router_id, connection.settings.local_asn)
+        return ours > (negotiated.remote_router_id, negotiated.remote_asn)
+
+    def _dump(self, loser: Connection, text: str, now: Instant) -> None:
+        subcode = CeaseSubcode.CONNECTION_COLLISION
+        cause = Cause(CauseKind.COLLISION, f"connection collision: {text}", now, int(ErrorCode.CEASE), int(subcode))
+        loser.cease(subcode, cause, now)
+
+    # -- retrying ------------------------------------------------------------------------------------------
+
+    def _plan(self, recovery: Recovery, was: State, now: Instant) -> None:
+        """Set what happens after an end in state ``was``."""
+        dials = not (self.settings.passive or self.settings.dynamic)
+        if any(c.outgoing for c in self._connections.values()):
+            dials = False  # it is being tried already
+        match recovery:
+            case Recovery.AT_ONCE:
+                self._end_idle_hold()
+                self.next_attempt_at = now if dials else None
+            case Recovery.PLAIN:
+                if self._idle_until is None or now >= self._idle_until:
+                    self._end_idle_hold()
+                    self.next_attempt_at = now + self._retry_time() if dials else None
+            case Recovery.DAMPED:
+                retry = int(self.settings.connect_retry_s * SECOND)
+                hold = min(retry * 2**self._back_off, retry * MAX_BACK_OFF, max(MAX_IDLE_HOLD, retry))
+                self._back_off = min(self._back_off + 1, MAX_BACK_OFF)
+                self._idle_until = now + jittered(hold, self._rng)
+                self._refuse_incoming = was is State.ESTABLISHED
+                self.next_attempt_at = self._idle_until if dials else None
+            case _:
+                assert_never(recovery)
+
+    def _retry_time(self) -> Micros:
+        return jittered(int(self.settings.connect_retry_s * SECOND), self._rng)
+
+    def _end_idle_hold(self) -> None:
+        self._idle_until = None
+        self._refuse_incoming = False
+
+    def _timers(self, now: Instant) -> None:
+        for connection in list(self._connections.values()):
+            connection.timers(now)
+        if self._idle_until is not None and now >= self._idle_until:
+            self._end_idle_hold()  # event 13, IdleHoldTimer_Expires
+        if self.next_attempt_at is not None and now >= self.next_attempt_at:
+            self.next_attempt_at = None
+            self._dial(now)  # event 9 in Active
+        self._sync("waited long enough", now)
+
+    # -- the established session ---------------------------------------------------------------------------
+
+    def _send_updates(self, event: SendUpdates, now: Instant) -> None:
+        if self._session is None or event.generation != self._session.generation:
+            self.tally.discard("updates for a session that is gone")
+        elif event.messages:
+            self._session.send_updates(event.messages, now)
+
+    def _send_route_refresh(self, event: SendRouteRefresh, now: Instant) -> None:
+        negotiated = self.negotiated
+        if self._session is None or negotiated is None:
+            self.tally.discard("route refresh without a session")
+        elif not negotiated.may_send_refresh or event.family not in negotiated.families:
+            self.tally.discard("route refresh that the peer did not offer")
+        else:
+            self._session.send_route_refresh(event.family, now)
+
+    # -- helpers -------------------------------------------------------------------------------------------
+
+    def _new_connection(self, conn: ConnId, *, outgoing: bool) -> Connection:
+        plain = self._plain_open and can_be_plain(self.settings)
+        connection = Connection(conn, self.settings, self._rng, self, outgoing=outgoing, plain=plain)
+        self._connections[conn] = connection
+        return connection
+
+    def _forget(self, connection: Connection) -> None:
+        """Give up a dial that has become needless."""
+        del self._connections[connection.conn]
+        self._out.append(Close(connection.conn, linger=False))
+
+    def _leader(self) -> Connection | None:
+        return max(self._connections.values(), key=lambda c: c.state, default=None)
+
+    def _sync(self, reason: str, now: Instant) -> None:
+        """The neighbor's state is its most advanced connection's; without one Active, or Idle in a hold or stopped."""
+        leader = self._leader()
+        if leader is not None:
+            state = leader.state
+        elif self.admin_up and self._idle_until is None:
+            # DEVIATES RFC 4271 §8.2.2, which passes through Idle and an automatic start: to wait for the
+            # ConnectRetryTimer and to listen meanwhile is what Active is.
+            state = State.ACTIVE
+        else:
+            state = State.IDLE
+        if state is not self.state:
+            old, self.state, self.state_since = self.state, state, now
+            self._out.append(StateChanged(old, state, reason))
+
+    def _internal_error(self, now: Instant) -> None:
+        trace = traceback.format_exc()
+        summary = trace.strip().splitlines()[-1]
+        cause = Cause(
+            CauseKind.INTERNAL_ERROR,
+            f"internal error: {summary}",
+            now,
+            int(ErrorCode.CEASE),
+            int(CeaseSubcode.UNSPECIFIC),
+            {"traceback": trace},
+        )
+        self._recovery = Recovery.DAMPED
+        for connection in list(self._connections.values()):
+            try:
+                connection.cease(CeaseSubcode.UNSPECIFIC, cause, now)
+            except Exception:  # noqa: BLE001  even then the socket must not stay open
+                self._connections.pop(connection.conn, None)
+                self._out.append(Close(connection.conn, linger=False))
+        self._recovery = None
+        self.last_cause = cause
+        self._sync(cause.text, now)
+
+
+def _recovery(cause: Cause) -> Recovery:
+    """Whose fault an end was that we did not decide on."""
+    match cause.kind:
+        case CauseKind.NOTIFICATION_SENT | CauseKind.INTERNAL_ERROR | CauseKind.MAX_PREFIXES:
+            return Recovery.DAMPED
+        case CauseKind.NOTIFICATION_RECEIVED:
+            if cause.code == ErrorCode.HOLD_TIMER_EXPIRED or _refused_capabilities(cause):
+                return Recovery.PLAIN
+            if cause.code == ErrorCode.OPEN_MESSAGE and cause.subcode == OpenSubcode.UNSUPPORTED_VERSION_NUMBER:
+                return Recovery.PLAIN  # RFC 4271 §8.2.2, event 24: not counted as an oscillation
+            if cause.code == ErrorCode.CEASE and cause.subcode not in _PEER_STAYS_AWAY:
+                return Recovery.PLAIN
+            return Recovery.DAMPED
+        case _:
+            return Recovery.PLAIN
+
+
+def _refused_capabilities(cause: Cause) -> bool:
+    """The peer does not know optional parameters at all: RFC 5492 §3 says to come again without."""
+    return (
+        cause.kind is CauseKind.NOTIFICATION_RECEIVED
+        and cause.code == ErrorCode.OPEN_MESSAGE
+        and cause.subcode == OpenSubcode.UNSUPPORTED_OPTIONAL_PARAMETER
+    )
+
+
+def _open_changes(old: PeerSettings, new: PeerSettings) -> tuple[str, ...]:
+    names = (field.name for field in fields(PeerSettings))
+    return tuple(name for name in names if name not in LIVE_SETTINGS and getattr(old, name) != getattr(new, name))
