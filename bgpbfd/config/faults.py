@@ -69,11 +69,12 @@ class FaultList:
         self.faults.append(Fault(path, reason, file, line, column))
 
     def finish(self) -> list[Fault]:
-        """All of them, in order of file and line where known."""
+        """All of them, by file as first read and by line where known."""
+        order = {file: index for index, file in enumerate(self.texts)}
+        faults = sorted(self.faults, key=lambda fault: (order.get(fault.file, len(order)), fault.line or 0))
         if self.suppressed:
-            more = Fault("", f"{self.suppressed} more faults are not shown", self.source)
-            return [*self.faults, more]
-        return self.faults
+            faults.append(Fault("", f"{self.suppressed} more faults are not shown", self.source))
+        return faults
 
     def where(self, path: str) -> str:
         """The key, and its file when it is another than the main one."""
@@ -117,6 +118,7 @@ def key_lines(text: str) -> dict[str, int]:
         header = _HEADER.match(line)
         if header is not None:
             table = _table_path(header[2], counts, array=header[1] == "[[")
+            lines.setdefault(table.removesuffix("[0]"), number)
             lines.setdefault(table, number)
             continue
         key = _KEY.match(line)

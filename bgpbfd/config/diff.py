@@ -1,0 +1,304 @@
+"""What lies between two configurations, as typed changes with what each costs; ``plan`` shows it, a reload applies it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+from bgpbfd.config.model import BfdProfile, BfdSettings, Config, PeerConfig, StaticRoute
+from bgpbfd.core import Family, PeerId, Prefix
+
+MAX_NAMED = 5
+
+
+class Impact(IntEnum):
+    """What a change does to what runs, least first; the text is ``plan``'s word.
+
+    A session reset is not made by the change: such a key is in force from the peer's next session on.
+    """
+
+    HITLESS = 0
+    BFD_POLL = 1  # new timers by poll sequence, RFC 5880 §6.8.3
+    SOFT = 2  # routes are sent or judged anew, the session stays
+    SESSION_RESET = 3
+
+    def __str__(self) -> str:
+        return self.name.lower().replace("_", "-")
+
+
+PEER_IMPACTS: dict[str, Impact] = {
+    "description": Impact.HITLESS,
+    "passive": Impact.HITLESS,
+    "dest_port": Impact.HITLESS,  # of the next dial
+    "max_prefixes": Impact.HITLESS,
+    "static_flows": Impact.HITLESS,
+    "advertise_sources": Impact.SOFT,
+    "next_hop_self": Impact.SOFT,
+    "import_policy": Impact.SOFT,
+    "export_policy": Impact.SOFT,
+    "enabled": Impact.SESSION_RESET,
+}
+"""Impacts by key; what is not here goes into the OPEN or the TCP connection and waits for a session."""
+
+_TIMERS = ("transmit_interval_ms", "receive_interval_ms", "detect_multiplier")
+_APART = frozenset({"id", "bfd", "static_routes"})
+
+
+@dataclass(slots=True, frozen=True)
+class PeerAdded:
+    """With its routes and its BFD: no further change is listed for it."""
+
+    peer: PeerConfig
+
+    @property
+    def path(self) -> str:
+        return f"peers[{self.peer.id}]"
+
+    @property
+    def impact(self) -> Impact:
+        return Impact.HITLESS
+
+    @property
+    def text(self) -> str:
+        return f"new, AS {self.peer.remote_as}, {_count(len(self.peer.static_routes), 'static route')}"
+
+
+@dataclass(slots=True, frozen=True)
+class PeerRemoved:
+    """Its session ends, its routes go."""
+
+    peer: PeerConfig
+
+    @property
+    def path(self) -> str:
+        return f"peers[{self.peer.id}]"
+
+    @property
+    def impact(self) -> Impact:
+        return Impact.SESSION_RESET if self.peer.enabled else Impact.HITLESS
+
+    @property
+    def text(self) -> str:
+        return "removed"
+
+
+@dataclass(slots=True, frozen=True)
+class PeerChanged:
+    """Keys of one peer, its routes and its BFD excepted."""
+
+    peer: PeerId
+    keys: tuple[str, ...]
+    old: PeerConfig
+    new: PeerConfig
+
+    @property
+    def path(self) -> str:
+        return f"peers[{self.peer}]"
+
+    @property
+    def impact(self) -> Impact:
+        if not self.old.enabled:  # there is no session to disturb
+            return Impact.HITLESS
+        return max(PEER_IMPACTS.get(key, Impact.SESSION_RESET) for key in self.keys)
+
+    @property
+    def reset_keys(self) -> tuple[str, ...]:
+        """The keys that are in force from the next session on; ``enabled`` acts at once and is not among them."""
+        waiting = (key for key in self.keys if key != "enabled")
+        return tuple(key for key in waiting if PEER_IMPACTS.get(key, Impact.SESSION_RESET) is Impact.SESSION_RESET)
+
+    @property
+    def text(self) -> str:
+        return ", ".join(
+            f"{key} {_shown(getattr(self.old, key))} → {_shown(getattr(self.new, key))}" for key in self.keys
+        )
+
+
+@dataclass(slots=True, frozen=True)
+class BfdChanged:
+    """BFD of a peer switched on (``old`` None), off (``new`` None), or to another mode."""
+
+    peer: PeerId
+    old: BfdSettings | None
+    new: BfdSettings | None
+
+    @property
+    def path(self) -> str:
+        return f"peers[{self.peer}].bfd"
+
+    @property
+    def impact(self) -> Impact:
+        return Impact.HITLESS if self.old is None or self.new is None else Impact.SESSION_RESET
+
+    @property
+    def text(self) -> str:
+        if self.old is None:
+            return "switched on"
+        return "switched off" if self.new is None else f"mode {self.old.mode} → {self.new.mode}"
+
+
+@dataclass(slots=True, frozen=True)
+class BfdTimersChanged:
+    """Settings of a BFD session that stays up."""
+
+    peer: PeerId
+    old: BfdSettings
+    new: BfdSettings
+
+    @property
+    def path(self) -> str:
+        return f"peers[{self.peer}].bfd"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return _changed_keys(self.old, self.new)
+
+    @property
+    def impact(self) -> Impact:
+        return Impact.BFD_POLL if any(key in _TIMERS for key in self.keys) else Impact.HITLESS
+
+    @property
+    def text(self) -> str:
+        return ", ".join(
+            f"{key} {_shown(getattr(self.old, key))} → {_shown(getattr(self.new, key))}" for key in self.keys
+        )
+
+
+@dataclass(slots=True, frozen=True)
+class RoutesChanged:
+    """Static routes of one peer, or of all (``peer`` None); ``changed`` holds the new ones, ``removed`` the old."""
+
+    peer: PeerId | None
+    added: tuple[StaticRoute, ...] = ()
+    removed: tuple[StaticRoute, ...] = ()
+    changed: tuple[StaticRoute, ...] = ()
+
+    @property
+    def path(self) -> str:
+        return "static_routes" if self.peer is None else f"peers[{self.peer}].static_routes"
+
+    @property
+    def impact(self) -> Impact:
+        return Impact.HITLESS
+
+    @property
+    def text(self) -> str:
+        parts = (("added", self.added), ("removed", self.removed), ("changed", self.changed))
+        return "; ".join(f"{word} {_prefixes(routes)}" for word, routes in parts if routes)
+
+
+@dataclass(slots=True, frozen=True)
+class GlobalChanged:
+    """A key outside peers and routes; ``key`` as in ``bfd.bind``. Peers that inherit it have their own changes."""
+
+    key: str
+    old: object
+    new: object
+
+    @property
+    def path(self) -> str:
+        return self.key
+
+    @property
+    def impact(self) -> Impact:
+        return Impact.SOFT if self.key == "policies" else Impact.HITLESS
+
+    @property
+    def text(self) -> str:
+        return f"{_shown(self.old)} → {_shown(self.new)}"
+
+
+Change: TypeAlias = (
+    PeerAdded | PeerRemoved | PeerChanged | BfdChanged | BfdTimersChanged | RoutesChanged | GlobalChanged
+)
+
+
+def diff(old: Config, new: Config) -> list[Change]:
+    """The changes from ``old`` to ``new``: global keys, removed peers, added ones, then what changed of the others.
+
+    ``warnings`` and ``files`` do not count, nor does the order of peers and routes.
+    """
+    changes: list[Change] = [*_globals(old, new)]
+    changes.extend(_routes(None, old.static_routes, new.static_routes))
+    before = {peer.id: peer for peer in old.peers}
+    after = {peer.id: peer for peer in new.peers}
+    changes.extend(PeerRemoved(peer) for identity, peer in before.items() if identity not in after)
+    changes.extend(PeerAdded(peer) for identity, peer in after.items() if identity not in before)
+    for identity, peer in after.items():
+        if identity in before:
+            changes.extend(_peer(before[identity], peer))
+    return changes
+
+
+def _globals(old: Config, new: Config) -> Iterable[GlobalChanged]:
+    for key in ("router_id", "default_as", "bgp_socket", "api_socket", "poll_interval"):
+        if getattr(old, key) != getattr(new, key):
+            yield GlobalChanged(key, getattr(old, key), getattr(new, key))
+    for section in ("api", "log", "bfd"):
+        was, now = getattr(old, section), getattr(new, section)
+        for key in _changed_keys(was, now):
+            yield GlobalChanged(f"{section}.{key}", getattr(was, key), getattr(now, key))
+    for key in ("services", "hooks", "policies"):
+        if getattr(old, key) != getattr(new, key):
+            yield GlobalChanged(key, getattr(old, key), getattr(new, key))
+
+
+def _peer(old: PeerConfig, new: PeerConfig) -> Iterable[Change]:
+    keys = tuple(key for key in _changed_keys(old, new) if key not in _APART)
+    if keys:
+        yield PeerChanged(new.id, keys, old, new)
+    if old.bfd != new.bfd:
+        if old.bfd is None or new.bfd is None or old.bfd.mode != new.bfd.mode:
+            yield BfdChanged(new.id, old.bfd, new.bfd)
+        else:
+            yield BfdTimersChanged(new.id, old.bfd, new.bfd)
+    yield from _routes(new.id, old.static_routes, new.static_routes)
+
+
+def _routes(peer: PeerId | None, old: tuple[StaticRoute, ...], new: tuple[StaticRoute, ...]) -> Iterable[RoutesChanged]:
+    if old == new:
+        return
+    before: dict[Prefix, StaticRoute] = {route.prefix: route for route in old}
+    after: dict[Prefix, StaticRoute] = {route.prefix: route for route in new}
+    change = RoutesChanged(
+        peer,
+        added=tuple(route for prefix, route in after.items() if prefix not in before),
+        removed=tuple(route for prefix, route in before.items() if prefix not in after),
+        changed=tuple(route for prefix, route in after.items() if prefix in before and before[prefix] != route),
+    )
+    if change.added or change.removed or change.changed:
+        yield change
+
+
+def _changed_keys(old: object, new: object) -> tuple[str, ...]:
+    fields: tuple[str, ...] = getattr(type(new), "__struct_fields__", ())
+    return tuple(key for key in fields if getattr(old, key) != getattr(new, key))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _prefixes(routes: tuple[StaticRoute, ...]) -> str:
+    named = ", ".join(str(route.prefix) for route in routes[:MAX_NAMED])
+    return named if len(routes) <= MAX_NAMED else f"{named} and {len(routes) - MAX_NAMED} more"
+
+
+def _shown(value: object) -> str:
+    match value:
+        case None:
+            return "unset"
+        case bool():
+            return "true" if value else "false"
+        case Family():
+            return str(value)
+        case tuple():
+            return "[" + ", ".join(_shown(item) for item in value) + "]"
+        case BfdProfile():
+            return f"{value.transmit_interval_ms}/{value.receive_interval_ms} ms × {value.detect_multiplier}"
+        case dict():
+            return "{" + ", ".join(f"{key}: {_shown(item)}" for key, item in value.items()) + "}"
+        case _:
+            return str(value)
