@@ -31,7 +31,7 @@ _PATH_TOKEN = re.compile(r"\{[^{}]*\}|[^\s{}]+|\S")
 _ASN_HINT = "an AS number from 1 to 4294967295 (65000) or in asdot (1.10)"
 
 
-def _number(text: str, maximum: int) -> int | None:
+def parse_number(text: str, maximum: int) -> int | None:
     """The decimal number, or None where ``text`` is none or lies above ``maximum``."""
     if _NUMBER.fullmatch(text) is None:
         return None
@@ -52,10 +52,10 @@ def parse_asn(value: str | int) -> int:
     high, dot, low = value.strip().partition(".")
     asn: int | None
     if dot:
-        first, second = _number(high, MAX_U16), _number(low, MAX_U16)
+        first, second = parse_number(high, MAX_U16), parse_number(low, MAX_U16)
         asn = None if first is None or second is None else first << 16 | second
     else:
-        asn = _number(high, MAX_U32)
+        asn = parse_number(high, MAX_U32)
     if not asn:
         raise ValueError(f"{value!r}: expected {_ASN_HINT}")
     return asn
@@ -199,13 +199,13 @@ def parse_community(text: str) -> int:
         return known
     first, colon, second = word.partition(":")
     if not colon:
-        value = _number(first, MAX_U32)
+        value = parse_number(first, MAX_U32)
         if value is None:
             raise ValueError(f"{text!r}: {_COMMUNITY_HINT}")
         return value
-    high, low = _number(first, MAX_U16), _number(second, MAX_U16)
+    high, low = parse_number(first, MAX_U16), parse_number(second, MAX_U16)
     if high is None or low is None:
-        if _number(first, MAX_U32) is not None and _number(second, MAX_U32) is not None:
+        if parse_number(first, MAX_U32) is not None and parse_number(second, MAX_U32) is not None:
             raise ValueError(
                 f"{text!r}: both halves of a standard community are at most 65535; "
                 'larger numbers need a large community "A:B:C"'
@@ -223,7 +223,7 @@ def format_community(value: int) -> str:
 
 def parse_large(text: str) -> tuple[int, int, int]:
     """``"A:B:C"``, three u32 in decimal without leading zeros (RFC 8092 §5)."""
-    parts = [_number(part, MAX_U32) for part in text.strip().split(":")]
+    parts = [parse_number(part, MAX_U32) for part in text.strip().split(":")]
     if len(parts) == 3:
         first, second, third = parts
         if first is not None and second is not None and third is not None:
@@ -252,7 +252,7 @@ def parse_extended(text: str) -> bytes:
 def _parse_administered(word: str, rest: str) -> bytes:
     subtype = _SUBTYPES[word]
     admin, _, local = rest.partition(":")
-    number = _number(local, MAX_U32)
+    number = parse_number(local, MAX_U32)
     address = _ipv4(admin)
     if number is None:
         raise ValueError(f'"{word}:{rest}": expected "{word}:ADMIN:N", ADMIN an AS number or an IPv4 address')
@@ -270,7 +270,7 @@ def _parse_administered(word: str, rest: str) -> bytes:
 
 def _parse_bandwidth(word: str, rest: str) -> bytes:
     admin, _, rate_text = rest.partition(":")
-    asn, rate = _number(admin, MAX_U16), parse_float32(rate_text)
+    asn, rate = parse_number(admin, MAX_U16), parse_float32(rate_text)
     if asn is None or rate is None:
         raise ValueError(
             f'"{word}:{rest}": expected "bandwidth:AS:BYTES_PER_SECOND", the AS up to 65535, '
