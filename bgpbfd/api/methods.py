@@ -1,0 +1,430 @@
+"""The JSON-RPC methods: each checks its parameters, asks the engine, and hands the answer to a view.
+
+A refused value is error -32001 with ``data.path`` and ``data.reason``; parameters that do not fit the method
+are -32602; a fault of ours is -32603, told in full to the log and not to the client. Answers that can be long
+are built in slices, so that no request keeps the loop for longer than a few ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import msgspec
+from jsonrpcserver import JsonRpcError, Result, Success
+
+from bgpbfd.api import views
+from bgpbfd.api.paging import Pages
+from bgpbfd.api.views import Clock, Json
+from bgpbfd.config.faults import ConfigError
+from bgpbfd.config.load import parse_route
+from bgpbfd.config.model import StaticRoute
+from bgpbfd.control.snapshot import (
+    BfdSnapshot,
+    NeighborSnapshot,
+    RecordedEvent,
+    Refused,
+    ReloadResult,
+    RouteSnapshot,
+)
+from bgpbfd.core import Instant, PeerId, Prefix
+
+log = logging.getLogger("bgpbfd.api")
+
+REFUSED = -32001
+METHOD_NOT_FOUND = -32601
+INTERNAL_ERROR = -32603
+
+SLICE = 250
+"""Items put into words in one turn of the loop: about 3 ms."""
+UNPAGED_MAX = 200_000
+"""A longer list is only had page by page."""
+PAGE_MAX = 10_000
+BFD_TIMEOUT_S = 5.0
+"""The BFD worker is another process: how long its answer is waited for."""
+SHUTDOWN_MESSAGE_MAX = 255
+"""Octets of UTF-8, RFC 9003 §2."""
+
+
+class Engine(Protocol):
+    """What the API needs of the engine. Peers are named by address or description; unknown ones raise Refused."""
+
+    def now(self) -> Instant: ...
+
+    def wall(self, at: Instant) -> float:
+        """Unix seconds of an Instant."""
+        ...
+
+    def version(self) -> Json: ...
+
+    def show_config(self) -> Json:
+        """The configuration in force as plain values, secrets masked."""
+        ...
+
+    def neighbors(self) -> list[NeighborSnapshot]: ...
+
+    def neighbor(self, peer: str) -> NeighborSnapshot: ...
+
+    def peer_enable(self, peer: str) -> None: ...
+
+    def peer_disable(self, peer: str, message: str) -> None: ...
+
+    def peer_reset(self, peer: str) -> None: ...
+
+    def peer_refresh(self, peer: str) -> None: ...
+
+    async def bfd_sessions(self) -> list[BfdSnapshot]: ...
+
+    def bfd_discards(self) -> dict[str, int]:
+        """Packets that no session could be found for, by reason."""
+        ...
+
+    async def clear_bfd_counters(self, peer: str | None) -> None: ...
+
+    def routes_learned(self, peer: str | None) -> list[RouteSnapshot]: ...
+
+    def routes_advertised(self, peer: str | None) -> list[RouteSnapshot]: ...
+
+    def routes(self) -> list[RouteSnapshot]:
+        """Everything that is wanted, with how far it got."""
+        ...
+
+    def advertise(self, route: StaticRoute, peers: list[str] | None) -> int:
+        """To how many peers it now goes; None: all."""
+        ...
+
+    def withdraw(self, prefix: str, peers: list[str] | None) -> int: ...
+
+    async def reload(self) -> ReloadResult: ...
+
+    def events(self, since: int = 0, limit: int = 100, peer: str | None = None) -> list[RecordedEvent]:
+        """Oldest first. ``since`` 0: the latest ``limit``; else the first ``limit`` with a greater number."""
+        ...
+
+
+class Context:
+    """What every method gets: the engine, and the lists that clients are paging through."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.pages = Pages()
+
+    def clock(self) -> Clock:
+        return Clock(self.engine.now(), self.engine.wall)
+
+
+Item = TypeVar("Item")
+Method: TypeAlias = Callable[..., Awaitable[Result]]
+METHODS: dict[str, Method] = {}
+"""By JSON-RPC name; handed to jsonrpcserver whole."""
+
+
+def method(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Enter a function, plain or async, under its own name; its answer is encoded here, its exceptions end here."""
+
+    @functools.wraps(function)
+    async def answer(*args: Any, **kwargs: Any) -> Result:
+        try:
+            value = function(*args, **kwargs)
+            if inspect.isawaitable(value):
+                value = await value
+            return Success(value if isinstance(value, msgspec.Raw) else msgspec.Raw(msgspec.json.encode(value)))
+        except JsonRpcError:
+            raise
+        except Refused as refused:
+            raise refusal(refused.path, refused.reason) from None
+        except Exception:
+            log.exception("%s failed", function.__name__)
+            raise JsonRpcError(
+                INTERNAL_ERROR, "Internal error", {"reason": "the daemon's log has the details"}
+            ) from None
+
+    METHODS[function.__name__] = answer
+    return function
+
+
+def refusal(path: str, reason: str, **more: Any) -> JsonRpcError:
+    return JsonRpcError(REFUSED, f"{path}: {reason}", {"path": path, "reason": reason} | more)
+
+
+# -- neighbors ---------------------------------------------------------------------------------------------
+
+
+@method
+async def show_peers(context: Context) -> msgspec.Raw:
+    clock = context.clock()
+    return await _encode(context.engine.neighbors(), lambda peer: views.peer_summary(peer, clock))
+
+
+@method
+async def show_peer_detail(context: Context, peer: Any = None) -> msgspec.Raw | Json:
+    """A list of all neighbors, as BGPd-rs has it; with ``peer`` that one alone, not in a list."""
+    clock = context.clock()
+    name = _text("peer", peer)
+    if name is not None:
+        return views.peer_detail(context.engine.neighbor(name), clock)
+    return await _encode(context.engine.neighbors(), lambda item: views.peer_detail(item, clock))
+
+
+@method
+def peer_enable(context: Context, peer: Any) -> Json:
+    found = _neighbor(context, peer)
+    context.engine.peer_enable(found)
+    return _peer_state(context, found)
+
+
+@method
+def peer_disable(context: Context, peer: Any, message: Any = "") -> Json:
+    """``message`` goes to the peer as the shutdown communication (RFC 9003)."""
+    found = _neighbor(context, peer)
+    text = _text("message", message) or ""
+    if len(text.encode("utf-8", "replace")) > SHUTDOWN_MESSAGE_MAX:
+        raise Refused("message", f"at most {SHUTDOWN_MESSAGE_MAX} octets of UTF-8 fit a shutdown communication")
+    context.engine.peer_disable(found, text)
+    return _peer_state(context, found)
+
+
+@method
+def peer_reset(context: Context, peer: Any) -> Json:
+    found = _neighbor(context, peer)
+    context.engine.peer_reset(found)
+    return _peer_state(context, found)
+
+
+@method
+def peer_refresh(context: Context, peer: Any) -> Json:
+    found = _neighbor(context, peer)
+    context.engine.peer_refresh(found)
+    return _peer_state(context, found)
+
+
+def _neighbor(context: Context, peer: Any) -> PeerId:
+    name = _text("peer", peer)
+    if name is None:
+        raise Refused("peer", "name a neighbor by its address or description")
+    return context.engine.neighbor(name).peer
+
+
+def _peer_state(context: Context, peer: PeerId) -> Json:
+    found = context.engine.neighbor(peer)
+    return {"peer": found.peer, "description": found.description, "enabled": found.enabled, "state": found.state}
+
+
+# -- BFD ---------------------------------------------------------------------------------------------------
+
+
+@method
+async def show_bfd(context: Context, peer: Any = None) -> msgspec.Raw:
+    sessions = await _bfd_sessions(context, peer)
+    clock = context.clock()
+    return await _encode(sessions, lambda session: views.bfd_session(session, clock))
+
+
+@method
+async def show_bfd_counters(context: Context, peer: Any = None) -> Json:
+    sessions = await _bfd_sessions(context, peer)
+    return {
+        "sessions": await _encode(sessions, views.bfd_counters),
+        "discards": context.engine.bfd_discards(),
+    }
+
+
+@method
+async def clear_bfd_counters(context: Context, peer: Any = None) -> Json:
+    sessions = await _bfd_sessions(context, peer)
+    async with asyncio.timeout(BFD_TIMEOUT_S):
+        await context.engine.clear_bfd_counters(None if peer is None else sessions[0].peer)
+    return {"cleared": len(sessions)}
+
+
+async def _bfd_sessions(context: Context, peer: Any) -> list[BfdSnapshot]:
+    """All, or the one of ``peer``; refused when it has none."""
+    name = _text("peer", peer)
+    try:
+        async with asyncio.timeout(BFD_TIMEOUT_S):
+            sessions = await context.engine.bfd_sessions()
+    except TimeoutError:
+        raise Refused("bfd", f"the BFD process has not answered within {BFD_TIMEOUT_S:g} s") from None
+    if name is None:
+        return sessions
+    found = [session for session in sessions if name in (session.peer, session.description)]
+    if not found:
+        # The engine knows more spellings of an address than the canonical one.
+        canonical = context.engine.neighbor(name).peer
+        found = [session for session in sessions if session.peer == canonical]
+    if not found:
+        raise Refused("peer", "no BFD is configured for it")
+    return found
+
+
+# -- routes ------------------------------------------------------------------------------------------------
+
+
+@method
+async def show_routes_learned(context: Context, from_peer: Any = None, limit: Any = None, cursor: Any = None) -> Any:
+    peer = _text("from_peer", from_peer)
+    return await _routes(context, lambda: context.engine.routes_learned(peer), limit, cursor)
+
+
+@method
+async def show_routes_advertised(context: Context, to_peer: Any = None, limit: Any = None, cursor: Any = None) -> Any:
+    peer = _text("to_peer", to_peer)
+    return await _routes(context, lambda: context.engine.routes_advertised(peer), limit, cursor)
+
+
+@method
+async def show_routes(context: Context, limit: Any = None, cursor: Any = None) -> Any:
+    return await _routes(context, context.engine.routes, limit, cursor)
+
+
+async def _routes(context: Context, find: Callable[[], list[RouteSnapshot]], limit: Any, cursor: Any) -> Any:
+    """The bare list; or, asked with ``limit`` or ``cursor``, {routes, cursor, total}, ``cursor`` null at the end.
+
+    All pages are of one moment, that of the first.
+    """
+    size = _number("limit", limit, 1, PAGE_MAX, default=1000)
+    at = _text("cursor", cursor)
+    if limit is None and at is None:
+        routes = find()
+        if len(routes) > UNPAGED_MAX:
+            raise Refused("limit", f"{len(routes)} routes are too many for one answer: page with limit and cursor")
+        return await _encode(routes, views.RouteView(context.clock()))
+    page = context.pages.first(find(), size) if at is None else context.pages.next(at, size)
+    return {
+        "routes": await _encode(page.items, views.RouteView(context.clock())),
+        "cursor": page.cursor,
+        "total": page.total,
+    }
+
+
+@method
+def advertise_route(context: Context, route: Any, peers: Any = None, ttl: Any = None) -> Json:
+    """``route`` has the shape of ``[[static_routes]]``; BGPd-rs's, with the attributes in a table, is taken too."""
+    if ttl is not None:
+        raise Refused("ttl", "not supported yet")
+    if isinstance(route, dict) and isinstance(route.get("attributes"), dict):
+        route = {key: value for key, value in route.items() if key != "attributes"} | route["attributes"]
+    if not isinstance(route, dict):
+        raise Refused("route", "an object with prefix and next_hop is needed")
+    try:
+        parsed = parse_route(route, "route")
+    except ConfigError as error:
+        faults = [views.fault(fault.path, fault.reason) for fault in error.faults]
+        raise refusal(faults[0]["path"], faults[0]["reason"], faults=faults) from None
+    return {"prefix": str(parsed.prefix), "peers": context.engine.advertise(parsed, _peers(context, peers))}
+
+
+@method
+def withdraw_route(context: Context, prefix: Any, peers: Any = None) -> Json:
+    text = _text("prefix", prefix)
+    if text is None:
+        raise Refused("prefix", "an IPv4 or IPv6 prefix is needed")
+    try:
+        canonical = str(Prefix.parse(text))
+    except ValueError as error:
+        raise Refused("prefix", f"{error}") from None
+    return {"prefix": canonical, "peers": context.engine.withdraw(canonical, _peers(context, peers))}
+
+
+def _peers(context: Context, peers: Any) -> list[str] | None:
+    if peers is None:
+        return None
+    names = [peers] if isinstance(peers, str) else peers
+    if not isinstance(names, list) or not names:
+        raise Refused("peers", "a list of addresses or descriptions is needed, or nothing for all peers")
+    found = []
+    for index, name in enumerate(names):
+        try:
+            found.append(_neighbor(context, name))
+        except Refused as refused:
+            raise Refused(f"peers[{index}]", refused.reason) from None
+    return found
+
+
+# -- the daemon --------------------------------------------------------------------------------------------
+
+
+@method
+async def show_events(context: Context, since: Any = 0, limit: Any = 100, peer: Any = None) -> msgspec.Raw:
+    """Oldest first: the latest ``limit``, or those after number ``since``."""
+    first = _number("since", since, 0, 2**63, default=0)
+    most = _number("limit", limit, 1, PAGE_MAX, default=100)
+    records = context.engine.events(first, most, None if peer is None else _neighbor(context, peer))
+    clock = context.clock()
+    return await _encode(records, lambda record: views.event(record, clock))
+
+
+@method
+async def reload(context: Context) -> Json:
+    result = await context.engine.reload()
+    if not result.ok:
+        faults = [views.fault(path, reason) for path, reason in result.faults] or [views.fault("", "reload failed")]
+        first = faults[0]
+        raise refusal(first["path"], first["reason"], faults=faults)
+    return {"ok": True, "changes": [views.planned_change(change) for change in result.changes]}
+
+
+@method
+def show_config(context: Context) -> Json:
+    return context.engine.show_config()
+
+
+@method
+def show_version(context: Context) -> Json:
+    return context.engine.version()
+
+
+def _not_yet(name: str) -> Method:
+    async def answer(*args: Any, **kwargs: Any) -> Result:
+        raise JsonRpcError(METHOD_NOT_FOUND, "Method not found", {"reason": "not supported yet"})
+
+    answer.__name__ = name
+    return answer
+
+
+METHODS |= {
+    name: _not_yet(name)
+    for name in (
+        "advertise_flow",
+        "drain",
+        "explain",
+        "plan",
+        "service_disable",
+        "service_enable",
+        "show_flows",
+        "show_services",
+        "undrain",
+        "withdraw_flow",
+    )
+}
+
+# -- parameters and answers --------------------------------------------------------------------------------
+
+
+def _text(path: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise Refused(path, f"text is needed, not {type(value).__name__}")
+
+
+def _number(path: str, value: Any, low: int, high: int, *, default: int) -> int:
+    if value is None:
+        return default
+    if type(value) is not int or not low <= value <= high:
+        raise Refused(path, f"a whole number from {low} to {high} is needed")
+    return value
+
+
+async def _encode(items: Iterable[Item], view: Callable[[Item], Json]) -> msgspec.Raw:
+    """A JSON list, encoded item by item with the loop let go after each slice."""
+    encode = msgspec.json.Encoder().encode
+    parts: list[bytes] = []
+    for item in items:
+        parts.append(encode(view(item)))
+        if len(parts) % SLICE == 0:
+            await asyncio.sleep(0)
+    return msgspec.Raw(b"[" + b",".join(parts) + b"]")

@@ -1,0 +1,398 @@
+"""HTTP over Unix sockets and TCP: ``POST /`` is JSON-RPC 2.0, ``GET /healthz`` a short status.
+
+No client can hold the daemon up: heads, bodies and answers have time limits, connections and bodies are bounded,
+a batch lets the loop go after each of its calls. What a browser sends for some web page (it carries an Origin)
+is refused, because a loopback port is open to those as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import functools
+import ipaddress
+import logging
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from jsonrpcserver.async_main import dispatch_to_serializable
+
+from bgpbfd.api.methods import METHODS, Context, Engine
+
+log = logging.getLogger("bgpbfd.api")
+
+BODY_MAX = 16 * 1024 * 1024
+BODY_TIMEOUT_S = 20.0
+ANSWER_TIMEOUT_S = 60.0
+"""How long a client may take to read its answer."""
+IDLE_TIMEOUT_S = 15.0
+"""How long a connection may be without a whole request head."""
+STOP_TIMEOUT_S = 1.0
+CONNECTIONS_MAX = 256
+BATCH_MAX = 1000
+BACKLOG = 128
+UNIX_PATH_MAX = 107
+
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+INVALID_PARAMS = -32602
+METHOD_NOT_FOUND = -32601
+
+_BUSY_ANSWER = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 21\r\nConnection: close\r\n\r\n"
+    b"too many connections\n"
+)
+
+
+class ListenError(Exception):
+    """An API socket cannot be opened; the text names it and says what to do."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"api_socket {name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class _Listener:
+    """An open socket; ``path`` and ``inode`` say which file is ours to remove."""
+
+    server: asyncio.Server
+    path: str | None = None
+    inode: tuple[int, int] | None = None
+
+    def close(self) -> None:
+        self.server.close()
+        if self.path is None:
+            return
+        with contextlib.suppress(OSError):
+            found = os.lstat(self.path)
+            if (found.st_dev, found.st_ino) == self.inode:
+                os.unlink(self.path)
+
+
+class ApiServer:
+    """``sockets``: any number of ``unix:PATH`` (with mode ``unix_mode``) and ``ADDR:PORT``, IPv6 in brackets."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        sockets: list[str],
+        unix_mode: int,
+        *,
+        body_timeout_s: float = BODY_TIMEOUT_S,
+        answer_timeout_s: float = ANSWER_TIMEOUT_S,
+        idle_timeout_s: float = IDLE_TIMEOUT_S,
+    ) -> None:
+        self._context = Context(engine)
+        self._wanted = list(dict.fromkeys(sockets))
+        self._unix_mode = unix_mode
+        self._body_timeout_s = body_timeout_s
+        self._answer_timeout_s = answer_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+        self._listeners: dict[str, _Listener] = {}
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen on all sockets, or on none. Raises ListenError."""
+        app = web.Application(client_max_size=BODY_MAX)
+        app.router.add_post("/", self._post)
+        app.router.add_get("/healthz", self._healthz)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=self._idle_timeout_s,
+            lingering_time=2.0,
+            shutdown_timeout=STOP_TIMEOUT_S,
+        )
+        await self._runner.setup()
+        try:
+            await self.reconfigure(self._wanted, self._unix_mode)
+        except ListenError:
+            await self.stop()
+            raise
+
+    async def reconfigure(self, sockets: list[str], unix_mode: int) -> None:
+        """Change to these sockets; those that stay are not touched. On ListenError the old ones all stay."""
+        wanted = list(dict.fromkeys(sockets))
+        opened: dict[str, _Listener] = {}
+        try:
+            for name in wanted:
+                if name not in self._listeners:
+                    opened[name] = await self._listen(name, unix_mode)
+        except ListenError:
+            for listener in opened.values():
+                listener.close()
+            raise
+        for name in [name for name in self._listeners if name not in wanted]:
+            self._listeners.pop(name).close()
+        for listener in self._listeners.values():
+            if listener.path is not None and unix_mode != self._unix_mode:
+                os.chmod(listener.path, unix_mode)
+        self._listeners |= opened
+        self._wanted = wanted
+        self._unix_mode = unix_mode
+
+    async def stop(self) -> None:
+        """Close every socket and connection, remove our files; answers under way get a second."""
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners.clear()
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+
+    def addresses(self) -> list[str]:
+        """What is listened on, as it was asked for, with the port that a port 0 became."""
+        found = []
+        for name, listener in self._listeners.items():
+            if listener.path is not None:
+                found.append(name)
+            else:
+                host, port = listener.server.sockets[0].getsockname()[:2]
+                found.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        return found
+
+    # -- listening -----------------------------------------------------------------------------------------
+
+    async def _listen(self, name: str, unix_mode: int) -> _Listener:
+        loop = asyncio.get_running_loop()
+        if name.startswith("unix:"):
+            path = name.removeprefix("unix:")
+            sock = await asyncio.to_thread(_unix_socket, name, path, unix_mode)
+            found = os.lstat(path)
+            server = await loop.create_unix_server(self._protocol, sock=sock, backlog=BACKLOG)
+            return _Listener(server, path, (found.st_dev, found.st_ino))
+        sock = _tcp_socket(name)
+        return _Listener(await loop.create_server(self._protocol, sock=sock, backlog=BACKLOG))
+
+    def _protocol(self) -> asyncio.BaseProtocol:
+        assert self._runner is not None
+        server = self._runner.server
+        assert server is not None
+        if len(server.connections) >= CONNECTIONS_MAX:
+            return _Busy()
+        return server()
+
+    # -- requests ------------------------------------------------------------------------------------------
+
+    async def _healthz(self, request: web.Request) -> web.StreamResponse:
+        states = [peer.state for peer in self._context.engine.neighbors()]
+        body = {"status": "ok", "neighbors": len(states), "established": states.count("established")}
+        return await self._answer(request, 200, msgspec.json.encode(body))
+
+    async def _post(self, request: web.Request) -> web.StreamResponse:
+        if "Origin" in request.headers:
+            return await self._answer(request, 403, _failure(INVALID_REQUEST, "requests of web pages are refused"))
+        try:
+            async with asyncio.timeout(self._body_timeout_s):
+                body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            reason = f"the body is larger than {BODY_MAX} bytes"
+            return await self._answer(request, 413, _failure(INVALID_REQUEST, reason))
+        except TimeoutError:
+            reason = f"the body did not arrive within {self._body_timeout_s:g} s"
+            return await self._answer(request, 408, _failure(INVALID_REQUEST, reason))
+        try:
+            answer = await self._dispatch(body)
+        except Exception:
+            log.exception("a request failed")
+            return await self._answer(request, 500, _failure(-32603, "the daemon's log has the details"))
+        return await self._answer(request, 200 if answer else 204, answer)
+
+    async def _answer(self, request: web.Request, status: int, body: bytes) -> web.StreamResponse:
+        """Send it, and drop a client that does not read it."""
+        response = web.Response(status=status, body=body or None, content_type="application/json")
+        if status >= 400:
+            response.force_close()
+        try:
+            async with asyncio.timeout(self._answer_timeout_s):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            log.info("a client did not read its answer within %g s", self._answer_timeout_s)
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+
+    async def _dispatch(self, body: bytes) -> bytes:
+        """The answer's bytes; none when every call was a notification."""
+        try:
+            calls = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return _failure(PARSE_ERROR, str(error))
+        if not isinstance(calls, list):
+            answer = await self._call(calls)
+            return b"" if answer is None else msgspec.json.encode(answer)
+        if not 1 <= len(calls) <= BATCH_MAX:
+            return _failure(INVALID_REQUEST, f"a batch has 1 to {BATCH_MAX} calls")
+        answers = []
+        async for answer in self._each(calls):
+            answers.append(msgspec.Raw(msgspec.json.encode(answer)))
+        return msgspec.json.encode(answers) if answers else b""
+
+    async def _each(self, calls: list[Any]) -> AsyncIterator[dict[str, Any]]:
+        """In their order, one after the other: what follows an ``advertise_route`` sees it."""
+        for call in calls:
+            answer = await self._call(call)
+            if answer is not None:
+                yield answer
+            await asyncio.sleep(0)
+
+    async def _call(self, call: Any) -> dict[str, Any] | None:
+        if not _well_formed(call):
+            return _failure_object(INVALID_REQUEST, "not a JSON-RPC 2.0 call: jsonrpc, method, params, id")
+        answer = await dispatch_to_serializable(
+            "", METHODS, context=self._context, deserializer=lambda _: call, validator=_accept
+        )
+        if answer is None:
+            return None
+        assert isinstance(answer, dict)
+        error = answer.get("error")
+        if error is not None:
+            _explain(error, call["method"])
+        return answer
+
+
+class _Busy(asyncio.Protocol):
+    """Told at once instead of left waiting."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(_BUSY_ANSWER)
+        transport.close()
+
+
+# -- JSON-RPC ----------------------------------------------------------------------------------------------
+
+_MESSAGES = {
+    PARSE_ERROR: "Parse error",
+    INVALID_REQUEST: "Invalid request",
+    -32603: "Internal error",
+}
+
+
+def _well_formed(call: Any) -> bool:
+    """JSON-RPC 2.0 §4."""
+    return (
+        isinstance(call, dict)
+        and call.get("jsonrpc") == "2.0"
+        and isinstance(call.get("method"), str)
+        and isinstance(call.get("params", []), list | dict)
+        and type(call.get("id")) in (str, int, float, type(None))
+    )
+
+
+def _accept(request: Any) -> None:
+    """Each call has been checked already; jsonrpcserver's own schema is slow and refuses batches as a whole."""
+
+
+def _explain(error: dict[str, Any], name: str) -> None:
+    """jsonrpcserver's own errors have bare text as data; ours all have a reason."""
+    if error["code"] == METHOD_NOT_FOUND and not isinstance(error.get("data"), dict):
+        error["data"] = {"reason": f"there is no method {name[:60]!r}"}
+    elif error["code"] == INVALID_PARAMS and not isinstance(error.get("data"), dict):
+        error["data"] = {"reason": str(error.get("data"))}
+
+
+def _failure_object(code: int, reason: str) -> dict[str, Any]:
+    error = {"code": code, "message": _MESSAGES[code], "data": {"reason": reason}}
+    return {"jsonrpc": "2.0", "error": error, "id": None}
+
+
+def _failure(code: int, reason: str) -> bytes:
+    return msgspec.json.encode(_failure_object(code, reason))
+
+
+# -- sockets -----------------------------------------------------------------------------------------------
+
+
+def _tcp_socket(name: str) -> socket.socket:
+    host, _, port = name.rpartition(":")
+    try:
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        number = int(port)
+    except ValueError:
+        raise ListenError(name, "unix:PATH or ADDR:PORT is needed, an IPv6 address in brackets") from None
+    if not 0 <= number <= 65535:
+        raise ListenError(name, "a port is 0 to 65535")
+    if not address.is_loopback:
+        raise ListenError(name, "an address beyond loopback needs a token, which is not supported yet")
+    sock = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+    return _opened(name, sock, functools.partial(_bind_tcp, sock, str(address), number))
+
+
+def _bind_tcp(sock: socket.socket, host: str, port: int) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((host, port))
+
+
+def _unix_socket(name: str, path: str, mode: int) -> socket.socket:
+    """A listening socket that has its permissions before it can be found under its name."""
+    if not path.startswith("/"):
+        path = os.path.abspath(path)
+    scratch = f"{path}.{os.getpid()}"
+    if len(os.fsencode(scratch)) > UNIX_PATH_MAX:
+        raise ListenError(name, f"the path is longer than a Unix socket's can be ({UNIX_PATH_MAX - 8} bytes)")
+    _make_way(name, path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    return _opened(name, sock, functools.partial(_bind_unix, sock, path, scratch, mode))
+
+
+def _bind_unix(sock: socket.socket, path: str, scratch: str, mode: int) -> None:
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        os.mkdir(folder, 0o755)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(scratch)
+    try:
+        sock.bind(scratch)
+        os.chmod(scratch, mode)
+        sock.listen(BACKLOG)
+        os.rename(scratch, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(scratch)
+        raise
+
+
+def _make_way(name: str, path: str) -> None:
+    """Only what a daemon that is gone has left behind may be replaced."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return  # nothing there; or bind will say what is wrong with the folder
+    if not stat.S_ISSOCK(found.st_mode):
+        raise ListenError(name, "a file that is not a socket is in the way")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return
+            raise ListenError(name, f"a socket is in the way: {error.strerror or error}") from None
+    raise ListenError(name, "another process answers there: stop it, or set another api_socket")
+
+
+def _opened(name: str, sock: socket.socket, bind: Callable[[], None]) -> socket.socket:
+    try:
+        sock.setblocking(False)
+        bind()
+    except OSError as error:
+        sock.close()
+        reason = error.strerror or str(error)
+        if error.errno == errno.EADDRINUSE:
+            reason = "the port is taken by another process"
+        raise ListenError(name, reason) from None
+    return sock

@@ -1,0 +1,358 @@
+"""From the engine's snapshots to JSON fields: the only place that names them.
+
+Names are BGPd-rs's where it has the field, FRR's (in snake_case) for BFD, and ours in the same style for the rest.
+Points in time are Unix seconds, durations and ages seconds, both as numbers, unless a name ends with its unit;
+``show_bfd``'s intervals and timeouts are milliseconds, as FRR prints them. A field whose value is not known is null.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from bgpbfd.bfd.protocol import StateChange
+from bgpbfd.bgp.events import Cause, Endpoint
+from bgpbfd.control.snapshot import (
+    BfdSnapshot,
+    NeighborSnapshot,
+    PlannedChange,
+    RecordedEvent,
+    RouteSnapshot,
+)
+from bgpbfd.core import Instant, Micros
+from bgpbfd.wire.attributes import PathAttributes
+from bgpbfd.wire.capabilities import describe_capability
+from bgpbfd.wire.text import as_path_text, format_community, format_extended, format_large, origin_text
+
+Json: TypeAlias = dict[str, Any]
+
+_DIAGNOSTICS = (
+    "ok",
+    "control detection time expired",
+    "echo function failed",
+    "neighbor signaled session down",
+    "forwarding plane reset",
+    "path down",
+    "concatenated path down",
+    "administratively down",
+    "reverse concatenated path down",
+)
+
+
+@dataclass(slots=True, frozen=True)
+class Clock:
+    """One moment for a whole answer: ``now``, and how an Instant becomes Unix seconds."""
+
+    now: Instant
+    wall: Callable[[Instant], float]
+
+    def age(self, at: Instant | None) -> float | None:
+        """s since ``at``; never negative."""
+        return None if at is None else round(max(0, self.now - at) / 1e6, 3)
+
+    def until(self, at: Instant | None) -> float | None:
+        return None if at is None else round(max(0, at - self.now) / 1e6, 3)
+
+    def unix(self, at: Instant | None) -> float | None:
+        return None if at is None else round(self.wall(at), 3)
+
+
+# -- neighbors ---------------------------------------------------------------------------------------------
+
+
+def peer_summary(peer: NeighborSnapshot, clock: Clock) -> Json:
+    """One neighbor of ``show_peers``."""
+    return {
+        "peer": peer.peer,
+        "description": peer.description,
+        "enabled": peer.enabled,
+        "passive": peer.passive,
+        "dynamic": peer.dynamic,
+        "network": peer.network,
+        "router_id": _router_id(peer.remote_router_id),
+        "local_router_id": _router_id(peer.local_router_id),
+        "remote_asn": peer.remote_asn,
+        "local_asn": peer.local_asn,
+        "msg_received": peer.messages_received,
+        "msg_sent": peer.messages_sent,
+        "connect_time": clock.unix(peer.established_at),
+        "uptime": clock.age(peer.established_at),
+        "state": peer.state,
+        "state_since": clock.unix(peer.state_since),
+        "state_age": clock.age(peer.state_since),
+        "next_connect_in": clock.until(peer.connect_attempt_at),
+        "prefixes_received": peer.prefixes_received,
+        "prefixes_sent": peer.prefixes_sent,
+        "flaps": peer.flaps,
+        "bfd": peer.bfd_state,
+        "last_error": None if peer.last_error is None else cause(peer.last_error, clock),
+    }
+
+
+def peer_detail(peer: NeighborSnapshot, clock: Clock) -> Json:
+    """One neighbor of ``show_peer_detail``: the summary's fields and these."""
+    return peer_summary(peer, clock) | {
+        "hold_timer": peer.hold_time_configured_s,
+        "hold_timer_interval": peer.keepalive_time_s,
+        "hold_time": peer.hold_time_s,
+        "last_received": clock.age(peer.last_received_at),
+        "last_sent": clock.age(peer.last_sent_at),
+        "tcp_connection": _connection(peer.local, peer.remote),
+        "families": [str(family) for family in peer.families],
+        "capabilities": [describe_capability(item) for item in peer.capabilities_received],
+        "capabilities_sent": [describe_capability(item) for item in peer.capabilities_sent],
+        "received_by_type": peer.received_by_type,
+        "sent_by_type": peer.sent_by_type,
+        "prefixes_by_family": peer.prefixes_by_family,
+        "pending_changes": list(peer.pending_changes),
+        "update_faults": peer.update_faults,
+    }
+
+
+def cause(what: Cause, clock: Clock) -> Json:
+    """Why a session ended, as ``last_error``."""
+    return {
+        "kind": what.kind.value,
+        "text": what.text,
+        "code": what.code,
+        "subcode": what.subcode,
+        "at": clock.unix(what.at),
+        "age": clock.age(what.at),
+        "facts": what.facts,
+    }
+
+
+def _router_id(value: int | None) -> str | None:
+    return None if value is None else str(ipaddress.IPv4Address(value))
+
+
+def _connection(local: Endpoint | None, remote: Endpoint | None) -> list[str] | None:
+    """[local, remote] as ADDR:PORT, or null while there is none."""
+    if local is None or remote is None:
+        return None
+    return [_endpoint(local), _endpoint(remote)]
+
+
+def _endpoint(end: Endpoint) -> str:
+    return f"[{end.text}]:{end.port}" if ":" in end.text else f"{end.text}:{end.port}"
+
+
+# -- BFD ---------------------------------------------------------------------------------------------------
+
+
+def bfd_session(session: BfdSnapshot, clock: Clock) -> Json:
+    """One session of ``show_bfd``: FRR's fields in ms (``uptime`` and ``downtime`` in s), then ours."""
+    report = session.report
+    head: Json = {
+        "peer": session.peer,
+        "description": session.description,
+        "type": "dynamic" if session.dynamic else "configured",
+        "profile": session.profile,
+        "mode": session.mode,
+        "vrf": "default",
+        "multihop": False,
+        "minimum_ttl": 255,
+    }
+    if report is None:
+        return head | dict.fromkeys(_REPORTED) | {"status": "down", "fault": session.fault}
+    up = report.state == "up"
+    age = clock.age(report.since)
+    tail: Json = {
+        "local": report.local,
+        "interface": report.interface,
+        "id": report.local_discriminator,
+        "remote_id": report.remote_discriminator,
+        "passive_mode": report.passive,
+        "status": "shutdown" if report.state == "admin-down" else report.state,
+        "uptime": age if up else None,
+        "downtime": None if up else age,
+        "diagnostic": diagnostic(report.diag),
+        "remote_diagnostic": diagnostic(report.remote_diag),
+        "receive_interval": _ms(report.required_min_rx_us),
+        "transmit_interval": _ms(report.desired_min_tx_us),
+        "detect_multiplier": report.detect_mult,
+        "detection_timeout": _ms(report.detection_time_us),
+        "echo_receive_interval": 0,
+        "echo_transmit_interval": 0,
+        "remote_receive_interval": _ms(report.remote_required_min_rx_us),
+        "remote_transmit_interval": _ms(report.remote_desired_min_tx_us),
+        "remote_echo_receive_interval": _ms(report.remote_required_min_echo_rx_us),
+        "remote_detect_multiplier": report.remote_detect_mult,
+        "rtt_min": None,
+        "rtt_avg": None,
+        "rtt_max": None,
+        "remote_status": "shutdown" if report.remote_state == "admin-down" else report.remote_state,
+        "since": clock.unix(report.since),
+        "in_force_transmit_interval_ms": _ms(report.transmit_interval_us),
+        "last_packet_age_ms": None if report.last_rx is None else _ms(max(0, clock.now - report.last_rx)),
+        "source_port": report.source_port,
+        "polling": report.polling,
+        "session_up": report.up_count,
+        "session_down": report.down_count,
+        "last_down": None if report.last_down is None else _last_down(report.last_down, clock),
+        "fault": report.fault or session.fault,
+    }
+    return head | tail
+
+
+_REPORTED = (
+    "local", "interface", "id", "remote_id", "passive_mode", "status", "uptime", "downtime", "diagnostic",
+    "remote_diagnostic", "receive_interval", "transmit_interval", "detect_multiplier", "detection_timeout",
+    "echo_receive_interval", "echo_transmit_interval", "remote_receive_interval", "remote_transmit_interval",
+    "remote_echo_receive_interval", "remote_detect_multiplier", "rtt_min", "rtt_avg", "rtt_max",
+    "remote_status", "since", "in_force_transmit_interval_ms", "last_packet_age_ms", "source_port", "polling",
+    "session_up", "session_down", "last_down", "fault",
+)  # fmt: skip
+
+
+def bfd_counters(session: BfdSnapshot) -> Json:
+    """One session of ``show_bfd_counters``."""
+    report = session.report
+    discarded = {} if report is None else report.packets_discarded
+    return {
+        "peer": session.peer,
+        "description": session.description,
+        "control_packet_input": 0 if report is None else report.packets_received,
+        "control_packet_output": 0 if report is None else report.packets_sent,
+        "control_packet_bad": sum(discarded.values()),
+        "echo_packet_input": 0,
+        "echo_packet_output": 0,
+        "session_up": 0 if report is None else report.up_count,
+        "session_down": 0 if report is None else report.down_count,
+        "discarded": discarded,
+    }
+
+
+def diagnostic(code: int) -> str:
+    """RFC 5880 §4.1, Diag, in FRR's words."""
+    return _DIAGNOSTICS[code] if code < len(_DIAGNOSTICS) else f"diagnostic {code}"
+
+
+def _last_down(change: StateChange, clock: Clock) -> Json:
+    """The record of the last Down: whose fault it was, and how long before it the last two packets had come."""
+    return {
+        "at": clock.unix(change.at),
+        "age": clock.age(change.at),
+        "blame": change.blame or None,
+        "old_status": change.old,
+        "diagnostic": diagnostic(change.diag),
+        "remote_diagnostic": diagnostic(change.remote_diag),
+        "remote_admin_down": change.remote_admin_down,
+        "detection_timeout_ms": _ms(change.detection_time_us),
+        "last_packet_before_ms": None if change.last_rx is None else _ms(change.at - change.last_rx),
+        "previous_packet_before_ms": None if change.previous_rx is None else _ms(change.at - change.previous_rx),
+    }
+
+
+def _ms(duration: Micros) -> int | float:
+    """Whole milliseconds stay integers."""
+    whole, rest = divmod(duration, 1000)
+    return duration / 1000 if rest else whole
+
+
+# -- routes ------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class RouteView:
+    """Routes of one answer. Attributes are shared by many routes, so each set is put into words once."""
+
+    clock: Clock
+    _words: dict[tuple[int, bool], tuple[PathAttributes, Json]] = field(default_factory=dict)
+
+    def __call__(self, route: RouteSnapshot) -> Json:
+        key = (id(route.attributes), route.next_hop_self)
+        known = self._words.get(key)
+        if known is None:
+            # The attributes are kept beside their words so that no other object takes over their id.
+            known = (route.attributes, attributes(route.attributes, route.next_hop_self))
+            self._words[key] = known
+        view: Json = {
+            "source": route.source,
+            "peer": route.peer,
+            "afi": "ipv4" if route.prefix.afi == 1 else "ipv6",
+            "safi": "unicast",
+            "received_at": self.clock.unix(route.received_at),
+            "age": self.clock.age(route.received_at),
+            "prefix": str(route.prefix),
+        }
+        view |= known[1]
+        view["valid"] = route.valid
+        view["reason"] = route.reason
+        if route.announced_to is not None:
+            view["announced_to"] = route.announced_to
+        if route.wanted_by is not None:
+            view["wanted_by"] = route.wanted_by
+        return view
+
+
+def attributes(path: PathAttributes, next_hop_self: bool) -> Json:
+    """A path's attributes; those after ``communities`` only where present."""
+    view: Json = {
+        "next_hop": _next_hop(path.next_hop, next_hop_self),
+        "origin": origin_text(path.origin),
+        "as_path": as_path_text(path.as_path),
+        "local_pref": path.local_pref,
+        "multi_exit_disc": path.med,
+        "communities": [format_community(value) for value in path.communities],
+    }
+    if path.next_hop is not None and len(path.next_hop) == 32:
+        view["next_hop_link_local"] = str(ipaddress.IPv6Address(path.next_hop[16:]))
+    if path.large_communities:
+        view["large_communities"] = [format_large(value) for value in path.large_communities]
+    if path.extended_communities or path.ipv6_extended_communities:
+        view["extended_communities"] = [
+            *(format_extended(value) for value in path.extended_communities),
+            *(f"0x{value.hex()}" for value in path.ipv6_extended_communities),
+        ]
+    if path.atomic_aggregate:
+        view["atomic_aggregate"] = True
+    if path.aggregator is not None:
+        asn, address = path.aggregator
+        view["aggregator"] = {"asn": asn, "address": _address(address)}
+    if path.originator_id is not None:
+        view["originator_id"] = _address(path.originator_id)
+    if path.cluster_list:
+        view["cluster_list"] = [_address(value) for value in path.cluster_list]
+    if path.only_to_customer is not None:
+        view["only_to_customer"] = path.only_to_customer
+    if path.unknown:
+        view["unknown_attributes"] = [
+            {"flags": item.flags, "type": item.code, "value": f"0x{item.value.hex()}"} for item in path.unknown
+        ]
+    return view
+
+
+def _next_hop(octets: bytes | None, next_hop_self: bool) -> str | None:
+    if octets is None:
+        return "self" if next_hop_self else None
+    return _address(octets[:16])
+
+
+def _address(octets: bytes) -> str:
+    return str(ipaddress.ip_address(octets)) if len(octets) in (4, 16) else f"0x{octets.hex()}"
+
+
+# -- the rest ----------------------------------------------------------------------------------------------
+
+
+def event(record: RecordedEvent, clock: Clock) -> Json:
+    return {
+        "number": record.number,
+        "at": clock.unix(record.at),
+        "kind": record.kind,
+        "level": record.level,
+        "peer": record.peer,
+        "text": record.text,
+        "facts": record.facts,
+    }
+
+
+def planned_change(change: PlannedChange) -> Json:
+    return {"path": change.path, "text": change.text, "impact": change.impact}
+
+
+def fault(path: str, reason: str) -> Json:
+    return {"path": path, "reason": reason}

@@ -1,0 +1,435 @@
+"""The verbs: what was typed → one call of the API → what is printed and the exit code.
+
+Exit codes: 0 good; 1 the daemon refused the command, or a reload failed; 2 usage, or a verb that is not supported yet;
+3 no daemon reachable. A ``show`` verb that got its answer ends with 0, however bad the news in it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeAlias
+
+from . import render
+from .client import DEFAULT_API, RELOAD_TIMEOUT_S, Client, RpcError, Unreachable, UsageFault
+
+OK, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
+
+FOLLOW_S = 0.5
+EVENTS_SHOWN = 100
+
+Action: TypeAlias = Callable[[Client, argparse.Namespace], str | None]
+"""Gives what to print; None when it has printed by itself."""
+VALUE_OPTIONS = ("--api", "--interval", "-n")
+
+USAGE_TEXT = """\
+usage: bgpbfdctl [--api unix:PATH|URL] [-j] [--watch] [--no-header] VERB …
+
+  show neighbors|peers [PEER] [detail]          show bfd [PEER] [counters]
+  show routes [learned|advertised] [PEER]       show events [PEER] [--follow]
+  show config                                   show version
+  advertise route PREFIX NEXT_HOP [options]     withdraw route PREFIX [--peer PEER…]
+  neighbor PEER enable|reset|refresh            neighbor PEER disable [MESSAGE]
+  clear bfd counters [PEER]                     reload
+
+PEER is a neighbor's address or description. Verbs may be shortened: sh nei.
+  --api unix:PATH|URL  where the daemon listens (or BGPBFD_API; default {api})
+  -j, --json           the answer as JSON
+  --watch              again and again, every 2 s (--interval SECONDS), until Ctrl-C
+  --no-header          tables without the line of column names
+exit codes: 0 good, 1 refused, 2 usage, 3 daemon not reachable
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageFault(f"{message}\n{self.format_usage().strip()}")
+
+
+def _parser(name: str) -> _Parser:
+    parser = _Parser(prog=f"bgpbfdctl {name}", allow_abbrev=False)
+    parser.add_argument("--api", default=os.environ.get("BGPBFD_API") or DEFAULT_API, metavar="unix:PATH|URL")
+    parser.add_argument("-j", "--json", action="store_true", help="the answer as JSON")
+    parser.add_argument("--watch", action="store_true", help="again and again until Ctrl-C")
+    parser.add_argument("-n", "--interval", type=_interval, default=2.0, help="seconds between, default 2")
+    parser.add_argument("--no-header", action="store_true", help="tables without column names")
+    return parser
+
+
+def _interval(text: str) -> float:
+    seconds = float(text)
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError("0.1 to 3600 seconds")
+    return seconds
+
+
+# -- show --------------------------------------------------------------------------------------------------
+
+
+def _words(parser: argparse.ArgumentParser, metavar: str) -> None:
+    parser.add_argument("words", nargs="*", metavar=metavar)
+
+
+def _split(words: Sequence[str], keyword: str, usage: str) -> tuple[str | None, bool]:
+    """[PEER] [keyword] in either order."""
+    rest = list(words)
+    found = [word for word in rest if len(word) >= 3 and keyword.startswith(word)]
+    for word in found[:1]:
+        rest.remove(word)
+    if len(rest) > 1:
+        raise UsageFault(f"too many words: {' '.join(words)}; it is {usage}")
+    return (rest[0] if rest else None), bool(found)
+
+
+def show_neighbors(client: Client, args: argparse.Namespace) -> str:
+    peer, detail = _split(args.words, "detail", "show neighbors [PEER] [detail]")
+    if peer is None and not detail:
+        peers = client.call("show_peers")
+    else:
+        found = client.call("show_peer_detail", peer=peer)
+        peers = found if isinstance(found, list) else [found]
+    if args.json:
+        return _json(peers)
+    if detail:
+        return "\n".join(map(render.neighbor_record, peers))
+    return render.table(render.NEIGHBORS, map(render.neighbor_row, peers), not args.no_header)
+
+
+def show_bfd(client: Client, args: argparse.Namespace) -> str:
+    peer, counters = _split(args.words, "counters", "show bfd [PEER] [counters]")
+    if counters:
+        answer = client.call("show_bfd_counters", peer=peer)
+        if args.json:
+            return _json(answer)
+        text = render.table(render.BFD_COUNTERS, map(render.bfd_counter_row, answer["sessions"]), not args.no_header)
+        strangers = answer["discards"] if peer is None else {}
+        if strangers:
+            text += render.record("Discarded without a session", strangers.items())
+        return text
+    sessions = client.call("show_bfd", peer=peer)
+    if args.json:
+        return _json(sessions)
+    if peer is not None:
+        return "\n".join(map(render.bfd_record, sessions))
+    return render.table(render.BFD, map(render.bfd_row, sessions), not args.no_header)
+
+
+def show_routes(client: Client, args: argparse.Namespace) -> str:
+    words = list(args.words)
+    usage = "show routes [learned|advertised] [PEER]"
+    kind = ""
+    if words:
+        kinds = [name for name in ("learned", "advertised") if name.startswith(words[0])]
+        if len(kinds) != 1 or len(words) > 2:
+            raise UsageFault(f"{' '.join(words)}: it is {usage}")
+        kind = kinds[0]
+    peer = words[1] if len(words) > 1 else None
+    if kind == "learned":
+        routes = client.pages("show_routes_learned", from_peer=peer)
+    elif kind == "advertised":
+        routes = client.pages("show_routes_advertised", to_peer=peer)
+    else:
+        routes = client.pages("show_routes")
+    if args.json:
+        return _json(list(routes))
+    return render.table(render.ROUTES, map(render.route_row, routes), not args.no_header)
+
+
+def _events_options(parser: argparse.ArgumentParser) -> None:
+    _words(parser, "PEER")
+    parser.add_argument("--follow", "-f", action="store_true", help="go on with what happens next, until Ctrl-C")
+    parser.add_argument("--limit", type=int, default=EVENTS_SHOWN, help="how many at first")
+
+
+def show_events(client: Client, args: argparse.Namespace) -> str | None:
+    if len(args.words) > 1:
+        raise UsageFault("it is show events [PEER] [--follow]")
+    peer = args.words[0] if args.words else None
+    events = client.call("show_events", limit=args.limit, peer=peer)
+    if not args.follow:
+        return (
+            _json(events)
+            if args.json
+            else render.table(render.EVENTS, map(render.event_row, events), not args.no_header)
+        )
+    last = 0
+    last_at = 0.0
+    lost = False
+    while True:
+        for event in events:
+            if event["number"] <= last and event["at"] <= last_at:
+                continue
+            last, last_at = event["number"], event["at"]
+            line = json.dumps(event) if args.json else "  ".join(map(render.clean, render.event_row(event)))
+            _print(line + "\n")
+        time.sleep(FOLLOW_S)
+        try:
+            # After a restart of the daemon the numbers begin anew: its latest are looked through.
+            events = client.call("show_events", since=None if lost else last, limit=1000, peer=peer)
+            lost = False
+        except Unreachable as error:
+            if not lost:
+                print(f"bgpbfdctl: {error}; waiting for it", file=sys.stderr)
+            lost, events = True, []
+
+
+def show_config(client: Client, args: argparse.Namespace) -> str:
+    config = client.call("show_config")
+    return _json(config) if args.json else render.tree(config)
+
+
+def show_version(client: Client, args: argparse.Namespace) -> str:
+    version = client.call("show_version")
+    return _json(version) if args.json else render.tree(version)
+
+
+# -- commands ----------------------------------------------------------------------------------------------
+
+
+def reload(client: Client, args: argparse.Namespace) -> str:
+    result = client.call("reload", timeout=RELOAD_TIMEOUT_S)
+    if args.json:
+        return _json(result)
+    if not result["changes"]:
+        return "reloaded: nothing changed\n"
+    lines = [f"  {render.clean(change['impact'])}: {render.clean(change['text'])}\n" for change in result["changes"]]
+    return f"reloaded, {len(lines)} change{'s' if len(lines) > 1 else ''}:\n" + "".join(lines)
+
+
+def _advertise_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prefix", metavar="PREFIX")
+    parser.add_argument("next_hop", metavar="NEXT_HOP", help='an address, or "self"')
+    parser.add_argument("-a", "--as-path", nargs="+", action="extend", metavar="ASN")
+    parser.add_argument("-o", "--origin", metavar="igp|egp|incomplete")
+    parser.add_argument("-p", "--local-pref", type=int, metavar="N")
+    parser.add_argument("--med", type=int, metavar="N")
+    parser.add_argument("-c", "--communities", nargs="+", action="extend", metavar="COMMUNITY")
+    parser.add_argument("--ttl", type=float, metavar="SECONDS")
+    _peer_option(parser)
+
+
+def _peer_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--peer", nargs="+", action="extend", metavar="PEER", help="to these only; default all")
+
+
+def advertise_route(client: Client, args: argparse.Namespace) -> str:
+    # The comma inside an AS_SET, {1,2}, separates nothing.
+    paths = [item if "{" in item else item.replace(",", " ") for item in args.as_path or ()]
+    as_path = [word for item in paths for word in item.split()]
+    communities = [word for item in args.communities or () for word in item.replace(",", " ").split()]
+    route = {
+        "prefix": args.prefix,
+        "next_hop": args.next_hop,
+        "origin": args.origin,
+        "as_path": as_path or None,
+        "local_pref": args.local_pref,
+        "multi_exit_disc": args.med,
+        "communities": communities or None,
+    }
+    given = {key: value for key, value in route.items() if value is not None}
+    result = client.call("advertise_route", route=given, peers=args.peer, ttl=args.ttl)
+    return _json(result) if args.json else f"{result['prefix']} is advertised to {_peers(result['peers'])}\n"
+
+
+def _withdraw_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prefix", metavar="PREFIX")
+    _peer_option(parser)
+
+
+def withdraw_route(client: Client, args: argparse.Namespace) -> str:
+    result = client.call("withdraw_route", prefix=args.prefix, peers=args.peer)
+    return _json(result) if args.json else f"{result['prefix']} is withdrawn from {_peers(result['peers'])}\n"
+
+
+def _peers(count: int) -> str:
+    return f"{count} peer{'' if count == 1 else 's'}"
+
+
+def _neighbor_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("peer", metavar="PEER")
+    parser.add_argument("action", metavar="enable|disable|reset|refresh")
+    parser.add_argument("message", nargs="*", metavar="MESSAGE", help="with disable: told to the peer (RFC 9003)")
+
+
+def neighbor(client: Client, args: argparse.Namespace) -> str:
+    action = _one_of(args.action, ("enable", "disable", "reset", "refresh"), "neighbor PEER")
+    message = " ".join(args.message) or None
+    if message is not None and action != "disable":
+        raise UsageFault(f"neighbor PEER {action} takes no message")
+    result = client.call(f"peer_{action}", peer=args.peer, message=message)
+    if args.json:
+        return _json(result)
+    done = {"enable": "enabled", "disable": "disabled", "reset": "reset", "refresh": "asked for its routes again"}
+    return f"{render.clean(result['peer'])} {done[action]}\n"
+
+
+def clear_bfd_counters(client: Client, args: argparse.Namespace) -> str:
+    if len(args.words) > 1:
+        raise UsageFault("it is clear bfd counters [PEER]")
+    result = client.call("clear_bfd_counters", peer=args.words[0] if args.words else None)
+    return _json(result) if args.json else f"counters of {result['cleared']} BFD sessions cleared\n"
+
+
+def _not_yet(client: Client, args: argparse.Namespace) -> NoReturn:
+    raise UsageFault("not supported yet")
+
+
+# -- what was typed ----------------------------------------------------------------------------------------
+
+Options: TypeAlias = Callable[[argparse.ArgumentParser], None]
+Leaf: TypeAlias = tuple[Action, Options]
+Tree: TypeAlias = "dict[str, Leaf | Tree]"
+
+
+def _nothing(parser: argparse.ArgumentParser) -> None:
+    """No arguments of its own."""
+
+
+def _rest(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("rest", nargs=argparse.REMAINDER)
+
+
+_LATER: Leaf = (_not_yet, _rest)
+VERBS: Tree = {
+    "show": {
+        "neighbors": (show_neighbors, lambda parser: _words(parser, "[PEER] [detail]")),
+        "peers": (show_neighbors, lambda parser: _words(parser, "[PEER] [detail]")),
+        "bfd": (show_bfd, lambda parser: _words(parser, "[PEER] [counters]")),
+        "routes": (show_routes, lambda parser: _words(parser, "[learned|advertised] [PEER]")),
+        "events": (show_events, _events_options),
+        "config": (show_config, _nothing),
+        "version": (show_version, _nothing),
+        "flows": _LATER,
+        "services": _LATER,
+    },
+    "reload": (reload, _nothing),
+    "advertise": {"route": (advertise_route, _advertise_options), "flow": _LATER},
+    "withdraw": {"route": (withdraw_route, _withdraw_options), "flow": _LATER},
+    "neighbor": (neighbor, _neighbor_options),
+    "clear": {"bfd": {"counters": (clear_bfd_counters, lambda parser: _words(parser, "[PEER]"))}},
+    "explain": _LATER,
+    "plan": _LATER,
+    "drain": _LATER,
+    "undrain": _LATER,
+    "service": _LATER,
+    "top": _LATER,
+    "doctor": _LATER,
+}
+
+
+def _one_of(word: str, names: Sequence[str], before: str) -> str:
+    """The name that ``word`` is, or begins as the only one."""
+    if word in names:
+        return word
+    found = [name for name in names if name.startswith(word)]
+    if len(found) == 1:
+        return found[0]
+    what = "may be" if found else "is not known; it is one of"
+    raise UsageFault(f"{before + ' ' if before else ''}{word}: {what} {', '.join(found or names)}")
+
+
+def _find(argv: Sequence[str]) -> tuple[str, Leaf, list[str]]:
+    """The verb's words, what they mean, and the arguments without them."""
+    place: Leaf | Tree = VERBS
+    name = ""
+    rest: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if isinstance(place, tuple):
+            rest.append(word)
+        elif word.startswith("-"):
+            if word in ("-h", "--help"):
+                raise _Help
+            rest.append(word)
+            if word in VALUE_OPTIONS:
+                rest.extend(value for value in [next(words, None)] if value is not None)
+        else:
+            verb = _one_of(word, tuple(place), name)
+            place = place[verb]
+            name = f"{name} {verb}".strip()
+    if not isinstance(place, tuple):
+        raise UsageFault(f"{name or 'a verb is missing'}: {', '.join(place)}; bgpbfdctl --help says more")
+    return name, place, rest
+
+
+class _Help(Exception):
+    """Asked for without a verb."""
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """The whole command; the exit code."""
+    try:
+        name, (action, options), rest = _find(sys.argv[1:] if argv is None else argv)
+        parser = _parser(name)
+        options(parser)
+        args = parser.parse_args(rest) if options is _rest else parser.parse_intermixed_args(rest)
+        return _perform(action, args)
+    except _Help:
+        _print(USAGE_TEXT.format(api=DEFAULT_API))
+        return OK
+    except UsageFault as fault:
+        _complain(str(fault))
+        return USAGE
+    except RpcError as error:
+        _complain(error.text())
+        return USAGE if error.not_supported else REFUSED
+    except Unreachable as error:
+        _complain(str(error))
+        return UNREACHABLE
+    except BrokenPipeError:
+        # The reader has seen enough; nothing more may be flushed into the pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return OK
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else USAGE
+
+
+def _perform(action: Action, args: argparse.Namespace) -> int:
+    client = Client(args.api)
+    repeat = args.watch or getattr(args, "follow", False)
+    try:
+        text = action(client, args)
+        if text is not None:
+            _show(text, args)
+        while args.watch:
+            time.sleep(args.interval)
+            try:
+                text = action(client, args)
+            except Unreachable as error:
+                text = f"bgpbfdctl: {error}\n"
+            if text is not None:
+                _show(text, args)
+    except KeyboardInterrupt:
+        if repeat:
+            return OK
+        raise
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or not repeat:
+            raise
+        return OK  # the terminal is gone
+    return OK
+
+
+def _show(text: str, args: argparse.Namespace) -> None:
+    if args.watch and sys.stdout.isatty():
+        text = f"\x1b[H\x1b[2J\x1b[3J{time.strftime('%H:%M:%S')}  every {args.interval:g} s\n\n{text}"
+    _print(text)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _json(value: Any) -> str:
+    """ASCII only: what peers sent cannot reach the terminal as control characters."""
+    return json.dumps(value, indent=2) + "\n"
+
+
+def _complain(text: str) -> None:
+    lines = text.split("\n")
+    sys.stderr.write("".join(f"bgpbfdctl: {render.clean(line)}\n" for line in lines))

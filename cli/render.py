@@ -1,0 +1,312 @@
+"""From JSON to what people read: tables and records, by rich on a terminal, in plain aligned columns elsewhere.
+
+Whatever came from a peer or the daemon is cleaned first: no control character reaches the terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+GOOD = {"established", "up", "ok"}
+BAD = {"down", "idle"}
+
+
+def clean(value: object) -> str:
+    """Text that is safe on a terminal: control, format (bidirectional) and unassigned characters are written out."""
+    text = "-" if value is None or value == "" else str(value)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _written_out(ord(char)) for char in text)
+
+
+def _written_out(code: int) -> str:
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def duration(seconds: float | None) -> str:
+    """``00:04:07``, from a day on ``3d 04:05``."""
+    if seconds is None:
+        return "-"
+    whole = int(seconds)
+    days, rest = divmod(whole, 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, last = divmod(rest, 60)
+    return f"{days}d{hours:02}h{minutes:02}m" if days else f"{hours:02}:{minutes:02}:{last:02}"
+
+
+def milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}ms"
+
+
+def moment(unix: float | None) -> str:
+    """Local time with ms."""
+    if unix is None:
+        return "-"
+    return datetime.fromtimestamp(unix).isoformat(" ", "milliseconds")
+
+
+def fancy() -> bool:
+    """Whether colours and lines will be understood."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" and "NO_COLOR" not in os.environ
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], header: bool = True) -> str:
+    """All rows under their columns; the last column is as long as it likes."""
+    cells = [[clean(cell) for cell in row] for row in rows]
+    if fancy():
+        return _rich_table(columns, cells, header)
+    lines = [list(columns), *cells] if header else cells
+    if not lines:
+        return ""
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines
+    )
+
+
+def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]], header: bool) -> str:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    sheet = Table(box=None, pad_edge=False, show_header=header, header_style="bold")
+    for index, column in enumerate(columns):
+        last = index == len(columns) - 1
+        sheet.add_column(column, overflow="fold", no_wrap=not last)
+    for row in cells:
+        sheet.add_row(*(Text(cell, style=_style(cell)) for cell in row))
+    console = Console(highlight=False, soft_wrap=False)
+    with console.capture() as captured:
+        console.print(sheet)
+    return captured.get()
+
+
+def _style(cell: str) -> str:
+    if cell in GOOD:
+        return "green"
+    return "red" if cell in BAD else ""
+
+
+def record(title: str, pairs: Iterable[tuple[str, object]]) -> str:
+    """A heading and one indented line a value; lists take a line an item, empty values none."""
+    shown: list[tuple[str, str]] = []
+    for name, value in pairs:
+        if value is None or value in ([], {}):
+            continue
+        if isinstance(value, dict):
+            shown.append((name, ", ".join(f"{clean(key)} {clean(item)}" for key, item in value.items())))
+        elif isinstance(value, list):
+            shown.extend((name if index == 0 else "", clean(item)) for index, item in enumerate(value))
+        else:
+            shown.append((name, clean(value)))
+    width = max((len(name) for name, _ in shown), default=0)
+    return f"{clean(title)}\n" + "".join(f"  {name.ljust(width)}  {value}\n" for name, value in shown)
+
+
+def tree(value: Any, indent: str = "") -> str:
+    """Nested tables as indented ``key: value`` lines."""
+    lines = []
+    for key, item in value.items():
+        if isinstance(item, dict):
+            lines.append(f"{indent}{clean(key)}:\n{tree(item, indent + '  ')}")
+        elif isinstance(item, list) and any(isinstance(entry, dict) for entry in item):
+            for number, entry in enumerate(item):
+                inner = tree(entry, indent + "  ") if isinstance(entry, dict) else f"{indent}  {clean(entry)}\n"
+                lines.append(f"{indent}{clean(key)}[{number}]:\n{inner}")
+        elif isinstance(item, list):
+            lines.append(f"{indent}{clean(key)}: {clean(', '.join(map(str, item)))}\n")
+        else:
+            shown = str(item).lower() if isinstance(item, bool) else clean(item)
+            lines.append(f"{indent}{clean(key)}: {shown}\n")
+    return "".join(lines)
+
+
+# -- what each verb shows ----------------------------------------------------------------------------------
+
+
+NEIGHBORS = (
+    "Neighbor", "Router ID", "AS", "State", "Up/Down", "BFD", "MsgRcvd", "MsgSent", "PfxRcd", "PfxSnt", "Flaps",
+    "Last error",
+)  # fmt: skip
+
+
+def neighbor_row(peer: dict[str, Any]) -> list[object]:
+    age = peer["uptime"] if peer["uptime"] is not None else peer["state_age"]
+    error = peer["last_error"]
+    return [
+        peer["peer"],
+        peer["router_id"],
+        peer["remote_asn"],
+        peer["state"] if peer["enabled"] else "disabled",
+        duration(age),
+        peer["bfd"],
+        peer["msg_received"],
+        peer["msg_sent"],
+        peer["prefixes_received"],
+        peer["prefixes_sent"],
+        peer["flaps"],
+        None if error is None else error["text"],
+    ]
+
+
+def neighbor_record(peer: dict[str, Any]) -> str:
+    error = peer["last_error"]
+    name = peer["peer"] + (f" ({peer['description']})" if peer["description"] else "")
+    connection = peer["tcp_connection"]
+    pairs: list[tuple[str, object]] = [
+        ("State", peer["state"] if peer["enabled"] else "disabled"),
+        ("Since", f"{moment(peer['state_since'])}, {duration(peer['state_age'])} ago"),
+        ("Next try in", None if peer["next_connect_in"] is None else f"{peer['next_connect_in']:.1f} s"),
+        ("AS", f"{peer['remote_asn']} (ours {peer['local_asn']})"),
+        ("Router ID", f"{clean(peer['router_id'])} (ours {peer['local_router_id']})"),
+        ("Passive", "yes" if peer["passive"] else None),
+        ("From network", peer["network"] if peer["dynamic"] else None),
+        ("BFD", peer["bfd"]),
+        ("TCP connection", " → ".join(connection) if connection else None),
+        ("Hold time", _hold_time(peer)),
+        ("Last received", _ago(peer["last_received"])),
+        ("Last sent", _ago(peer["last_sent"])),
+        ("Families", ", ".join(peer["families"]) or None),
+        ("Prefixes", f"{peer['prefixes_received']} received, {peer['prefixes_sent']} sent"),
+        ("Received by family", peer["prefixes_by_family"]),
+        ("Messages received", _counts(peer["msg_received"], peer["received_by_type"])),
+        ("Messages sent", _counts(peer["msg_sent"], peer["sent_by_type"])),
+        ("UPDATE faults", peer["update_faults"]),
+        ("Flaps", peer["flaps"]),
+        ("Capabilities received", peer["capabilities"]),
+        ("Capabilities sent", peer["capabilities_sent"]),
+        ("At the next session", peer["pending_changes"]),
+    ]
+    if error is not None:
+        pairs.append(("Last error", f"{error['text']} [{error['kind']}]"))
+        pairs.append(("", f"{moment(error['at'])}, {duration(error['age'])} ago"))
+        if error["code"] is not None:
+            pairs.append(("", f"NOTIFICATION {error['code']}/{error['subcode']}"))
+        pairs.extend(("", f"{key} {value}") for key, value in error["facts"].items())
+    return record(name, pairs)
+
+
+def _hold_time(peer: dict[str, Any]) -> str:
+    configured = f"{peer['hold_timer']} s configured"
+    if peer["hold_time"] is None:
+        return configured
+    return f"{peer['hold_time']} s, keepalive {peer['hold_timer_interval']} s ({configured})"
+
+
+def _ago(seconds: float | None) -> str | None:
+    return None if seconds is None else f"{seconds:.1f} s ago"
+
+
+def _counts(total: int, by_type: dict[str, int]) -> str:
+    return f"{total}" + (f" ({', '.join(f'{name} {count}' for name, count in by_type.items())})" if by_type else "")
+
+
+BFD = ("Peer", "Interface", "State", "Since", "Tx", "Rx", "Mult", "Detect", "Flaps", "Diag", "Remote diag")
+BFD_COUNTERS = ("Peer", "In", "Out", "Bad", "Up", "Down", "Discarded for")
+
+
+def bfd_row(session: dict[str, Any]) -> list[object]:
+    return [
+        session["peer"],
+        session["interface"],
+        session["status"],
+        _bfd_since(session),
+        milliseconds(session["transmit_interval"]),
+        milliseconds(session["receive_interval"]),
+        session["detect_multiplier"],
+        milliseconds(session["detection_timeout"]),
+        session["session_down"],
+        session["diagnostic"],
+        session["remote_diagnostic"],
+    ]
+
+
+def _bfd_since(session: dict[str, Any]) -> str:
+    return duration(session["uptime"] if session["uptime"] is not None else session["downtime"])
+
+
+def bfd_record(session: dict[str, Any]) -> str:
+    name = session["peer"] + (f" ({session['description']})" if session["description"] else "")
+    quiet = session["last_packet_age_ms"]
+    pairs: list[tuple[str, object]] = [
+        ("State", f"{session['status']} for {_bfd_since(session)}, the peer's {clean(session['remote_status'])}"),
+        ("Fault", session["fault"]),
+        ("Type", f"{session['type']}, mode {session['mode']}, profile {clean(session['profile'])}"),
+        ("Local", f"{clean(session['local'])}, interface {clean(session['interface'])}"),
+        ("Discriminators", f"{clean(session['id'])} ours, {clean(session['remote_id'])} the peer's"),
+        ("Diagnostic", f"{clean(session['diagnostic'])}, the peer's: {clean(session['remote_diagnostic'])}"),
+        ("Ours", _bfd_timers(session, "")),
+        ("The peer's", _bfd_timers(session, "remote_")),
+        ("Detection time", milliseconds(session["detection_timeout"])),
+        ("Sending every", milliseconds(session["in_force_transmit_interval_ms"])),
+        ("Last packet", None if quiet is None else f"{milliseconds(quiet)} ago"),
+        ("Passive", "yes" if session["passive_mode"] else None),
+        ("Up, down", f"{clean(session['session_up'])}, {clean(session['session_down'])} times"),
+    ]
+    down = session["last_down"]
+    if down is not None:
+        pairs.append(("Last down", f"{moment(down['at'])}, {duration(down['age'])} ago: {clean(down['blame'])}"))
+        pairs.append(("", f"{down['diagnostic']}, the peer's: {down['remote_diagnostic']}"))
+        pairs.append(("", f"last packet {milliseconds(down['last_packet_before_ms'])} before, "
+                          f"the one before that {milliseconds(down['previous_packet_before_ms'])}, "
+                          f"detection time {milliseconds(down['detection_timeout_ms'])}"))  # fmt: skip
+    return record(name, pairs)
+
+
+def _bfd_timers(session: dict[str, Any], prefix: str) -> str:
+    return (
+        f"transmit {milliseconds(session[prefix + 'transmit_interval'])}, "
+        f"receive {milliseconds(session[prefix + 'receive_interval'])}, "
+        f"multiplier {clean(session[prefix + 'detect_multiplier'])}"
+    )
+
+
+def bfd_counter_row(session: dict[str, Any]) -> list[object]:
+    return [
+        session["peer"],
+        session["control_packet_input"],
+        session["control_packet_output"],
+        session["control_packet_bad"],
+        session["session_up"],
+        session["session_down"],
+        ", ".join(f"{reason} {count}" for reason, count in session["discarded"].items()),
+    ]
+
+
+ROUTES = (
+    "Prefix", "Next hop", "MED", "Local pref", "AS path", "Communities", "Source", "Age", "Announced to", "Reason",
+)  # fmt: skip
+
+
+def route_row(route: dict[str, Any]) -> list[object]:
+    communities = [
+        *route["communities"],
+        *route.get("large_communities", ()),
+        *route.get("extended_communities", ()),
+    ]
+    announced = None
+    if "announced_to" in route:
+        announced = f"{route['announced_to']}/{route['wanted_by']}" if "wanted_by" in route else route["announced_to"]
+    return [
+        route["prefix"],
+        route["next_hop"],
+        route["multi_exit_disc"],
+        route["local_pref"],
+        route["as_path"],
+        " ".join(communities),
+        route["source"],
+        duration(route["age"]),
+        announced,
+        route["reason"] if route["valid"] else route["reason"] or "not valid",
+    ]
+
+
+EVENTS = ("Time", "Event", "Peer", "What happened")
+
+
+def event_row(event: dict[str, Any]) -> list[object]:
+    return [moment(event["at"]), event["kind"], event["peer"], event["text"]]
