@@ -1,12 +1,14 @@
 """What the engine tells of itself: plain values for the API's views, which alone turn them into JSON fields.
 
-All ``*_at`` are Instants (µs, monotonic); the view turns them into wall-clock times or ages. Durations carry their unit.
+All ``*_at`` are Instants (µs, monotonic); the view turns them into wall-clock times or ages. Durations carry their
+unit.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bgpbfd.bfd.protocol import SessionReport
 from bgpbfd.bgp.events import Cause, Endpoint
 from bgpbfd.core import Family, Instant, PeerId, Prefix
 from bgpbfd.wire.attributes import PathAttributes
@@ -61,6 +63,19 @@ class NeighborSnapshot:
     prefixes_by_family: dict[str, int] = field(default_factory=dict)  # received
     pending_changes: tuple[str, ...] = ()  # keys that a reload changed and the next session will take up
     update_faults: dict[str, int] = field(default_factory=dict)  # RFC 7606 verdicts given, by word
+
+
+@dataclass(slots=True, frozen=True)
+class BfdSnapshot:
+    """A BFD session as its clients know it; ``report`` is the worker's word, None while it has not given one."""
+
+    peer: PeerId
+    description: str | None
+    profile: str | None
+    dynamic: bool  # made with a dynamic neighbor's connection
+    report: SessionReport | None
+    mode: str  # track|strict
+    fault: str | None = None  # why it cannot run as configured
 
 
 @dataclass(slots=True, frozen=True)
