@@ -1,4 +1,4 @@
-"""What lies between two configurations, as typed changes with what each costs; ``plan`` shows it, a reload applies it."""
+"""What lies between two configurations, as typed changes with their cost: shown by ``plan``, applied by a reload."""
 
 from __future__ import annotations
 
