@@ -186,7 +186,8 @@ ORDERED = [
 @pytest.mark.parametrize(("afi", "ordered"), ORDERED)
 def test_rfc8955_5_1_order(afi: int, ordered: list[list[str]]) -> None:
     rules = [rule(afi, *matches) for matches in ordered]
-    assert sorted(rules[::-1], key=flowspec.precedence) == rules
+    backwards = rules[::-1]
+    assert sorted(backwards, key=flowspec.precedence) == rules
     for index, first in enumerate(rules):
         assert flowspec.compare(first, first) == 0
         for second in rules[index + 1 :]:
@@ -421,7 +422,10 @@ def rules(draw: st.DrawFn, afi: int | None = None) -> FlowRule:
     kinds = [ComponentType(k) for k in sorted(draw(st.sets(numbers, min_size=1, max_size=5)))]
     matches: list[flowspec.Match] = []
     for kind in kinds:
-        matches.append(draw(prefix_matches(afi, kind) if kind <= 2 else value_matches(afi, kind)))
+        if kind <= 2:
+            matches.append(draw(prefix_matches(afi, kind)))
+        else:
+            matches.append(draw(value_matches(afi, kind)))
     return FlowRule(afi, tuple(matches))
 
 
