@@ -25,6 +25,7 @@ from bgpbfd.bgp.events import (
     UpdateReceived,
 )
 from bgpbfd.bgp.negotiate import STANDARD_MAX_LENGTH, Negotiated, PeerSettings, our_open, validate_open
+from bgpbfd.bgp.recovery import jittered
 from bgpbfd.core import SECOND, Family, Instant, Micros
 from bgpbfd.wire.iana import CeaseSubcode, ErrorCode, FsmSubcode, MessageType
 from bgpbfd.wire.messages import (
@@ -383,8 +384,3 @@ class Connection:
     def _cause(self, kind: CauseKind, text: str, notification: Notification, now: Instant) -> Cause:
         facts: dict[str, str | int | float] = {"data": notification.data.hex()} if notification.data else {}
         return Cause(kind, text, now, notification.code, notification.subcode, facts)
-
-
-def jittered(interval: Micros, rng: random.Random) -> Micros:
-    """RFC 4271 §10: a random factor between 0.75 and 1.0."""
-    return int(interval * rng.uniform(0.75, 1.0))

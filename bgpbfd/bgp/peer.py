@@ -4,15 +4,7 @@ RFC 4271 §8.2 gives each TCP connection a state machine; ``fsm.Connection`` is 
 Idle, Active and the ConnectRetryTimer, of which it has one, and at most one connection a direction that is not yet
 Established, beside the Established one.
 
-What follows a failure:
-
-- *Plain*: the neighbor waits in Active for the ConnectRetryTimer and takes what comes in meanwhile. A refused dial, a
-  lost connection, a hold timer, BFD: the neighbor or the path was away, and it is not the neighbor's fault.
-- *Damped* (RFC 4271 §8.1, DampPeerOscillations): a rule was broken, or a fault of ours. Idle hold, doubling with each
-  repetition, forgotten after STABLE_TIME of Established. It mutes our dials. Connections that the neighbor dials are
-  refused only if the fault ended an Established session: there each repetition flaps routes in the network. A fault
-  before Established flaps nothing, and whoever dials us may have mended it: that is no reason to stay down.
-- *At once*: an operator's reset, a corrected configuration, BFD back Up.
+What follows a failure is in ``recovery``.
 """
 
 from __future__ import annotations
@@ -20,7 +12,6 @@ from __future__ import annotations
 import random
 import traceback
 from dataclasses import fields, replace
-from enum import Enum
 from typing import Final, assert_never
 
 from bgpbfd.bgp.events import (
@@ -52,35 +43,20 @@ from bgpbfd.bgp.events import (
     TcpCrAcked,
     TimerExpired,
 )
-from bgpbfd.bgp.fsm import Connection, Tally, jittered
+from bgpbfd.bgp.fsm import Connection, Tally
 from bgpbfd.bgp.negotiate import Negotiated, PeerSettings, can_be_plain
+from bgpbfd.bgp.recovery import Recovery, Retry, jittered, recovery_from, refused_capabilities
 from bgpbfd.core import MILLISECOND, SECOND, Instant, Micros, PeerId
 from bgpbfd.wire.capabilities import Capability
-from bgpbfd.wire.iana import CeaseSubcode, ErrorCode, OpenSubcode
+from bgpbfd.wire.iana import CeaseSubcode, ErrorCode
 from bgpbfd.wire.messages import Notification, encode_notification, encode_shutdown_communication
 from bgpbfd.wire.update import UpdateContext
 
 MIN_CONNECT_TIME: Final[Micros] = 3 * SECOND  # a dial is given this long even where retries are quicker
 STALE_DIAL: Final[Micros] = 250 * MILLISECOND  # BFD Up replaces a dial that is this old: its SYN was lost
-STABLE_TIME: Final[Micros] = 60 * SECOND
-MAX_BACK_OFF: Final = 8
-MAX_IDLE_HOLD: Final[Micros] = 120 * SECOND
 
 LIVE_SETTINGS = frozenset(("connect_retry_s", "passive", "dynamic"))  # apply without a new OPEN
 _COMMUNICABLE = (CeaseSubcode.ADMINISTRATIVE_SHUTDOWN, CeaseSubcode.ADMINISTRATIVE_RESET)  # RFC 9003 §2
-_PEER_STAYS_AWAY = (
-    CeaseSubcode.MAXIMUM_PREFIXES,
-    CeaseSubcode.CONNECTION_REJECTED,
-    CeaseSubcode.OUT_OF_RESOURCES,
-)
-
-
-class Recovery(Enum):
-    """How to come back after an end."""
-
-    AT_ONCE = "at-once"
-    PLAIN = "plain"
-    DAMPED = "damped"
 
 
 class Peer:
@@ -96,7 +72,6 @@ class Peer:
         self.generation = 0
         self.established_conn: ConnId | None = None
         self.established_at: Instant | None = None
-        self.next_attempt_at: Instant | None = None
         self.last_cause: Cause | None = None
         self.flaps = 0
         self.capabilities_received: tuple[Capability, ...] = ()
@@ -106,12 +81,14 @@ class Peer:
         self._last_conn: ConnId = 0
         self._out: list[Action] = []
         self._recovery: Recovery | None = None  # what an end on our own decision is followed by
-        self._back_off = 0
-        self._idle_until: Instant | None = None
-        self._refuse_incoming = False
+        self._retry = Retry(rng)
         self._plain_open = False
 
     # -- what the shell reads ------------------------------------------------------------------------------
+
+    @property
+    def next_attempt_at(self) -> Instant | None:
+        return self._retry.attempt_at
 
     @property
     def negotiated(self) -> Negotiated | None:
@@ -171,7 +148,7 @@ class Peer:
 
     def next_deadline(self) -> Instant | None:
         deadlines = [c.next_deadline() for c in self._connections.values()]
-        deadlines += [self.next_attempt_at, self._idle_until]
+        deadlines.append(self._retry.next_deadline())
         return min((d for d in deadlines if d is not None), default=None)
 
     def handle(self, event: Event, now: Instant) -> list[Action]:
@@ -229,12 +206,11 @@ class Peer:
     def _manual_start(self, now: Instant) -> None:
         # RFC 4271 §8.2.2 Idle, events 1, 4: "starts the ConnectRetryTimer, initiates a TCP connection …, listens".
         # Event 1 is ignored in any other state; in an idle hold it is an operator who wants no more waiting.
-        if self.admin_up and self._idle_until is None:
+        if self.admin_up and self._retry.idle_until is None:
             self.tally.discard("start of a started neighbor")
             return
         self.admin_up = True
-        self._end_idle_hold()
-        self._back_off = 0
+        self._retry.reset()
         self._dial(now)
         self._sync("started", now)
 
@@ -248,10 +224,8 @@ class Peer:
         cause = Cause(event.cause, text, now)
         self._cease_all(cause, event.subcode, event.message, now)
         self.last_cause = cause
-        self._back_off = 0
         self._plain_open = False
-        self._end_idle_hold()
-        self.next_attempt_at = None
+        self._retry.reset()
         self._sync(text, now)
 
     def _automatic_stop(
@@ -277,7 +251,7 @@ class Peer:
         if not self.admin_up:
             self.tally.discard("BFD event of a stopped neighbor")
             return
-        self._end_idle_hold()
+        self._retry.end_idle_hold()
         for connection in list(self._connections.values()):
             if connection.state is State.CONNECT and now - connection.dialled_at >= STALE_DIAL:
                 self._forget(connection)
@@ -302,23 +276,21 @@ class Peer:
             return
         if _open_changes(old, settings) and self._session is None:
             # A person may just have mended what made attempts fail: begin anew with the new OPEN, now.
-            self._back_off = 0
             self._plain_open = False
             subcode = int(CeaseSubcode.CONFIGURATION_CHANGE)
             cause = Cause(CauseKind.CONFIG_CHANGE, "configuration changed", now, int(ErrorCode.CEASE), subcode)
-            self._end_idle_hold()
             self._end_handshakes(cause, now)
-            self.next_attempt_at = None
+            self._retry.reset()
             self._dial(now)
         elif settings.passive or settings.dynamic:
-            self.next_attempt_at = None
+            self._retry.attempt_at = None
             for connection in list(self._connections.values()):
                 if connection.state is State.CONNECT:
                     self._forget(connection)
         elif old.passive or old.dynamic:
             self._dial(now)
-        elif self.next_attempt_at is not None and self._idle_until is None:
-            self.next_attempt_at = min(self.next_attempt_at, now + self._retry_time())
+        elif self._retry.attempt_at is not None and self._retry.idle_until is None:
+            self._retry.attempt_at = min(self._retry.attempt_at, now + self._retry_time())
         self._sync("configuration changed", now)
 
     def _end_handshakes(self, cause: Cause, now: Instant) -> None:
@@ -344,7 +316,7 @@ class Peer:
             return
         if any(c.outgoing or c.state >= State.OPEN_CONFIRM for c in self._connections.values()):
             return
-        self.next_attempt_at = None
+        self._retry.attempt_at = None
         connection = self._new_connection(self.new_connection_id(), outgoing=True)
         self._out.append(Dial(connection.conn))
         connection.dialling(max(self._retry_time(), MIN_CONNECT_TIME), now)
@@ -362,7 +334,7 @@ class Peer:
         if event.conn in self._connections:
             self.tally.discard("connection confirmed twice")
             return
-        if not self.admin_up or self._refuse_incoming:
+        if not self.admin_up or self._retry.refuses:
             # RFC 4486 §4: Connection Rejected is for a connection that is disallowed after TCP accepted it;
             # Administrative Shutdown is for a peering that is being shut down, and there is none.
             self._refuse(event.conn, now)
@@ -416,8 +388,8 @@ class Peer:
             else:
                 self._dump(connection, "the other connection is the one to keep", now)
                 return False
-        self.next_attempt_at = None
-        self._end_idle_hold()
+        self._retry.attempt_at = None
+        self._retry.end_idle_hold()
         return True
 
     def established(self, connection: Connection, now: Instant) -> int:
@@ -437,11 +409,10 @@ class Peer:
         del self._connections[connection.conn]
         if cause.kind is not CauseKind.COLLISION:
             self.last_cause = cause
-            self._plain_open = _refused_capabilities(cause) and not connection.plain and can_be_plain(self.settings)
+            self._plain_open = refused_capabilities(cause) and not connection.plain and can_be_plain(self.settings)
         if connection is self._session:
             assert self.established_at is not None
-            if now - self.established_at >= STABLE_TIME:
-                self._back_off = 0
+            self._retry.lasted(now - self.established_at)
             self._session = None
             self.established_conn = None
             self.established_at = None
@@ -453,7 +424,7 @@ class Peer:
             if connection.timed_out:
                 self._dial(now)  # RFC 4271 §8.2.2 Connect, event 9: dials anew, "stays in the Connect state"
             else:
-                self._plan(self._recovery or _recovery(cause), was, now)
+                self._plan(self._recovery or recovery_from(cause), was, now)
         self._sync(cause.text, now)
 
     def _we_dominate(self, connection: Connection, negotiated: Negotiated) -> bool:
@@ -469,42 +440,18 @@ class Peer:
     # -- retrying ------------------------------------------------------------------------------------------
 
     def _plan(self, recovery: Recovery, was: State, now: Instant) -> None:
-        """Set what happens after an end in state ``was``."""
         dials = not (self.settings.passive or self.settings.dynamic)
         if any(c.outgoing for c in self._connections.values()):
             dials = False  # it is being tried already
-        match recovery:
-            case Recovery.AT_ONCE:
-                self._end_idle_hold()
-                self.next_attempt_at = now if dials else None
-            case Recovery.PLAIN:
-                if self._idle_until is None or now >= self._idle_until:
-                    self._end_idle_hold()
-                    self.next_attempt_at = now + self._retry_time() if dials else None
-            case Recovery.DAMPED:
-                retry = int(self.settings.connect_retry_s * SECOND)
-                hold = min(retry * 2**self._back_off, retry * MAX_BACK_OFF, max(MAX_IDLE_HOLD, retry))
-                self._back_off = min(self._back_off + 1, MAX_BACK_OFF)
-                self._idle_until = now + jittered(hold, self._rng)
-                self._refuse_incoming = was is State.ESTABLISHED
-                self.next_attempt_at = self._idle_until if dials else None
-            case _:
-                assert_never(recovery)
+        self._retry.plan(recovery, was, int(self.settings.connect_retry_s * SECOND), dials, now)
 
     def _retry_time(self) -> Micros:
         return jittered(int(self.settings.connect_retry_s * SECOND), self._rng)
 
-    def _end_idle_hold(self) -> None:
-        self._idle_until = None
-        self._refuse_incoming = False
-
     def _timers(self, now: Instant) -> None:
         for connection in list(self._connections.values()):
             connection.timers(now)
-        if self._idle_until is not None and now >= self._idle_until:
-            self._end_idle_hold()  # event 13, IdleHoldTimer_Expires
-        if self.next_attempt_at is not None and now >= self.next_attempt_at:
-            self.next_attempt_at = None
+        if self._retry.expire(now):
             self._dial(now)  # event 9 in Active
         self._sync("waited long enough", now)
 
@@ -546,7 +493,7 @@ class Peer:
         leader = self._leader()
         if leader is not None:
             state = leader.state
-        elif self.admin_up and self._idle_until is None:
+        elif self.admin_up and self._retry.idle_until is None:
             # DEVIATES RFC 4271 §8.2.2, which passes through Idle and an automatic start: to wait for the
             # ConnectRetryTimer and to listen meanwhile is what Active is.
             state = State.ACTIVE
@@ -577,32 +524,6 @@ class Peer:
         self._recovery = None
         self.last_cause = cause
         self._sync(cause.text, now)
-
-
-def _recovery(cause: Cause) -> Recovery:
-    """Whose fault an end was that we did not decide on."""
-    match cause.kind:
-        case CauseKind.NOTIFICATION_SENT | CauseKind.INTERNAL_ERROR | CauseKind.MAX_PREFIXES:
-            return Recovery.DAMPED
-        case CauseKind.NOTIFICATION_RECEIVED:
-            if cause.code == ErrorCode.HOLD_TIMER_EXPIRED or _refused_capabilities(cause):
-                return Recovery.PLAIN
-            if cause.code == ErrorCode.OPEN_MESSAGE and cause.subcode == OpenSubcode.UNSUPPORTED_VERSION_NUMBER:
-                return Recovery.PLAIN  # RFC 4271 §8.2.2, event 24: not counted as an oscillation
-            if cause.code == ErrorCode.CEASE and cause.subcode not in _PEER_STAYS_AWAY:
-                return Recovery.PLAIN
-            return Recovery.DAMPED
-        case _:
-            return Recovery.PLAIN
-
-
-def _refused_capabilities(cause: Cause) -> bool:
-    """The peer does not know optional parameters at all: RFC 5492 §3 says to come again without."""
-    return (
-        cause.kind is CauseKind.NOTIFICATION_RECEIVED
-        and cause.code == ErrorCode.OPEN_MESSAGE
-        and cause.subcode == OpenSubcode.UNSUPPORTED_OPTIONAL_PARAMETER
-    )
 
 
 def _open_changes(old: PeerSettings, new: PeerSettings) -> tuple[str, ...]:
