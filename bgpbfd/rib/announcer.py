@@ -124,6 +124,12 @@ class Announcer:
         self._by_value.clear()
         self._exported.clear()
 
+    def change_export(self, export: ExportContext) -> None:
+        """Routes leave in another way from now on: everything is compared with what was sent."""
+        self._export = export
+        self._exported.clear()
+        self.mark_all()
+
     def exported(
         self, attributes: PathAttributes, learned_from: PeerInfo | None, family: Family
     ) -> PathAttributes | str:

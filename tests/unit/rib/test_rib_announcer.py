@@ -1,0 +1,364 @@
+"""The Adj-RIB-Out: which messages go out, in which order, and none too many."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST, Family, Prefix
+from bgpbfd.rib import announcer as module
+from bgpbfd.rib.announcer import Announcer
+from bgpbfd.rib.export import ExportContext
+from bgpbfd.wire.attributes import PathAttributes, Segment
+from bgpbfd.wire.iana import MessageType, SegmentType
+from bgpbfd.wire.messages import decode_route_refresh
+from bgpbfd.wire.update import Update, UpdateContext, decode_update, encode_end_of_rib
+
+OUR_V4 = b"\xc0\0\x02\x0a"
+OUR_V6 = bytes.fromhex("20010db8000000000000000000000010")
+BOTH = frozenset({IPV4_UNICAST, IPV6_UNICAST})
+EXPORT = ExportContext(
+    local_asn=65010,
+    remote_asn=65001,
+    external=True,
+    families=BOTH,
+    local_ipv4=OUR_V4,
+    local_ipv6=OUR_V6,
+    local_link_local=None,
+    remote_address=b"\xc0\0\x02\x01",
+)
+P1, P2, P3 = (Prefix.parse(text) for text in ("198.51.100.0/24", "203.0.113.0/24", "2001:db8:1::/48"))
+
+
+def context(families: frozenset[Family] = BOTH, max_length: int = 4096) -> UpdateContext:
+    return UpdateContext(
+        asn4=True, external=True, families=families, remote_asn=65001, local_asn=65010, max_length=max_length
+    )
+
+
+class Bench:
+    """An announcer with a dictionary of wanted routes, and the other side's decoder."""
+
+    def __init__(self, families: frozenset[Family] = BOTH, max_length: int = 4096) -> None:
+        self.routes: dict[tuple[Family, bytes], PathAttributes | str] = {}
+        self.families = families
+        self.max_length = max_length
+        self.announcer = Announcer(self.wanted, lambda f: [n for family, n in self.routes if family == f])
+
+    def wanted(self, family: Family, nlri: bytes) -> PathAttributes | str | None:
+        route = self.routes.get((family, nlri))
+        if isinstance(route, PathAttributes):
+            return self.announcer.exported(route, None, family)
+        return route
+
+    def up(self, end_of_rib: bool = False) -> None:
+        self.announcer.session_up(
+            context(self.families, self.max_length), replace(EXPORT, families=self.families), end_of_rib
+        )
+
+    def set(self, prefix: Prefix, route: PathAttributes | str | None) -> None:
+        if route is None:
+            del self.routes[prefix.family, prefix.nlri]
+        else:
+            self.routes[prefix.family, prefix.nlri] = route
+        self.announcer.mark(prefix.family, prefix.nlri)
+
+    def drain(self, limit: int = 25) -> list[bytes]:
+        out: list[bytes] = []
+        for _ in range(10_000):
+            if not self.announcer.has_pending:
+                return out
+            batch = self.announcer.next_batch(limit)
+            assert len(batch) <= limit
+            out += batch
+        raise AssertionError("the announcer never comes to rest")
+
+
+def decode(message: bytes) -> Update:
+    """As the peer reads it, its own AS and ours exchanged."""
+    assert message[18] == MessageType.UPDATE
+    return decode_update(
+        message[19:],
+        UpdateContext(asn4=True, external=True, families=BOTH, remote_asn=65010, local_asn=65001, max_length=65535),
+    )
+
+
+def shape(messages: list[bytes]) -> list[tuple[object, ...]]:
+    """Each message as ("+", {prefixes}), ("-", {prefixes}), ("eor", family) or ("refresh", family, subtype)."""
+    found: list[tuple[object, ...]] = []
+    for message in messages:
+        if message[18] == MessageType.ROUTE_REFRESH:
+            refresh = decode_route_refresh(message[19:])
+            found.append(("refresh", refresh.family, refresh.subtype))
+            continue
+        update = decode(message)
+        assert update.faults == []
+        if update.end_of_rib is not None:
+            found.append(("eor", update.end_of_rib))
+        for unreach in update.withdrawn:
+            found.append(("-", {Prefix(unreach.family.afi, n) for n in unreach.nlri}))
+        for reach in update.announced:
+            found.append(("+", {Prefix(reach.family.afi, n) for n in reach.nlri}))
+    return found
+
+
+def test_the_initial_set_then_end_of_rib_of_each_family() -> None:
+    bench = Bench()
+    bench.set(P1, PathAttributes(med=5))
+    bench.set(P2, PathAttributes(med=5))
+    assert not bench.announcer.has_pending  # no session yet
+    assert bench.announcer.next_batch() == []
+    bench.up(end_of_rib=True)
+    messages = bench.drain()
+    assert shape(messages) == [("+", {P1, P2}), ("eor", IPV4_UNICAST), ("eor", IPV6_UNICAST)]
+    reach = decode(messages[0]).announced[0]
+    assert reach.attributes == PathAttributes(
+        as_path=(Segment(SegmentType.AS_SEQUENCE, (65010,)),), next_hop=OUR_V4, med=5
+    )
+    assert messages[1:] == [encode_end_of_rib(IPV4_UNICAST), encode_end_of_rib(IPV6_UNICAST)]
+    assert bench.announcer.sent_count() == bench.announcer.sent_count(IPV4_UNICAST) == 2
+    assert {(f, n): a.med for f, n, a in bench.announcer.sent()} == {
+        (IPV4_UNICAST, P1.nlri): 5,
+        (IPV4_UNICAST, P2.nlri): 5,
+    }
+
+
+def test_rfc4724_2_end_of_rib_even_when_there_is_nothing() -> None:
+    bench = Bench()
+    bench.up(end_of_rib=True)
+    assert shape(bench.drain()) == [("eor", IPV4_UNICAST), ("eor", IPV6_UNICAST)]
+
+
+def test_no_end_of_rib_where_it_was_not_promised() -> None:
+    bench = Bench()
+    bench.up()
+    assert bench.drain() == []
+
+
+def test_rfc4271_9_2_nothing_is_said_twice() -> None:
+    bench = Bench()
+    bench.set(P1, PathAttributes())
+    bench.up()
+    bench.drain()
+    bench.set(P1, PathAttributes())
+    bench.announcer.mark_all()
+    bench.announcer.mark(IPV4_UNICAST, P2.nlri)
+    assert bench.drain() == []
+
+
+def test_a_change_is_a_plain_announcement() -> None:
+    bench = Bench()
+    bench.set(P1, PathAttributes(med=1))
+    bench.up()
+    bench.drain()
+    bench.set(P1, PathAttributes(med=2))
+    messages = bench.drain()
+    assert shape(messages) == [("+", {P1})]
+    sent = bench.announcer.sent_attributes(IPV4_UNICAST, P1.nlri)
+    assert sent is not None
+    assert sent.med == decode(messages[0]).announced[0].attributes.med == 2
+
+
+def test_withdrawals_go_first_and_the_last_state_wins() -> None:
+    bench = Bench()
+    bench.set(P1, PathAttributes())
+    bench.up()
+    bench.drain()
+    bench.set(P2, PathAttributes())
+    bench.set(P3, PathAttributes())
+    bench.set(P1, None)
+    bench.set(P3, None)
+    assert shape(bench.drain()) == [("-", {P1}), ("+", {P2})]
+    bench.set(P1, PathAttributes())
+    bench.set(P1, None)
+    assert bench.drain() == []
+
+
+def test_a_withdrawal_overtakes_announcements_that_are_still_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.set(P1, PathAttributes())
+    bench.up()
+    bench.drain()
+    for number in range(6):
+        bench.set(Prefix(1, bytes((8, number))), PathAttributes(med=number))
+    assert len(bench.announcer.next_batch(2)) == 2
+    bench.set(P1, None)
+    assert shape(bench.announcer.next_batch(2))[0] == ("-", {P1})
+    monkeypatch.setattr(module, "SLICE", 2)
+    bench.set(P2, PathAttributes())
+    gone = Prefix(1, next(bench.announcer.sent())[1])
+    bench.set(gone, None)
+    assert shape(bench.drain(3))[0] == ("-", {gone})
+
+
+def test_a_staged_route_that_is_no_longer_wanted_is_never_sent() -> None:
+    bench = Bench()
+    bench.up()
+    for number in range(4):
+        bench.set(Prefix(1, bytes((8, number))), PathAttributes(med=number))
+    (first,) = shape(bench.announcer.next_batch(1))
+    for number in range(4):
+        bench.set(Prefix(1, bytes((8, number))), None)
+    assert shape(bench.drain()) == [("-", first[1])]
+    assert bench.announcer.sent_count() == 0
+
+
+def test_equal_attributes_share_a_message_whatever_object_holds_them() -> None:
+    bench = Bench()
+    for number in range(100):
+        bench.set(Prefix(1, bytes((8, number))), PathAttributes(med=number % 2))
+    bench.up()
+    assert len(bench.drain()) == 2
+
+
+@pytest.mark.parametrize("max_length", [4096, 65535])
+@pytest.mark.parametrize("family", [IPV4_UNICAST, IPV6_UNICAST])
+def test_messages_are_filled_to_the_negotiated_length(family: Family, max_length: int) -> None:
+    bench = Bench(max_length=max_length)
+    shared = PathAttributes(communities=tuple(range(70)))  # attributes longer than 255 octets
+    for number in range(30_000):
+        nlri = bytes((32,)) + number.to_bytes(4)
+        bench.routes[family, nlri] = shared
+    bench.up()
+    messages = bench.drain()
+    sizes = [len(message) for message in messages]
+    assert max(sizes) <= max_length
+    assert all(size > max_length - 8 for size in sizes[:-1])
+    assert sum(len(reach.nlri) for m in messages for reach in decode(m).announced) == 30_000
+
+
+def test_withdrawals_are_filled_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SLICE", 5_000)  # those of one turn share messages
+    bench = Bench()
+    for number in range(5_000):
+        bench.set(Prefix(2, bytes((32,)) + number.to_bytes(4)), PathAttributes())
+    bench.up()
+    bench.drain()
+    bench.routes.clear()
+    bench.announcer.mark_all()
+    messages = bench.drain()
+    assert all(4096 - 16 < len(message) <= 4096 for message in messages[:-1])
+    assert sum(len(unreach.nlri) for m in messages for unreach in decode(m).withdrawn) == 5_000
+    assert bench.announcer.sent_count() == 0
+
+
+def test_rfc4271_9_2_what_cannot_fit_is_not_sent_and_withdrawn_if_it_was() -> None:
+    bench = Bench()
+    too_long = PathAttributes(communities=tuple(range(1200)))
+    bench.set(P1, PathAttributes())
+    bench.up(end_of_rib=True)
+    bench.drain()
+    bench.set(P1, too_long)
+    bench.set(P2, too_long)
+    assert shape(bench.drain()) == [("-", {P1})]
+    assert "does not fit" in (bench.announcer.reason(P1) or "")
+    assert "does not fit" in (bench.announcer.reason(P2) or "")
+    assert bench.announcer.refused_by_size == 2
+    assert bench.announcer.sent_count() == 0
+    bench.set(P1, PathAttributes())
+    assert shape(bench.drain()) == [("+", {P1})]
+    assert bench.announcer.reason(P1) is None
+
+
+def test_a_wanted_route_that_cannot_be_sent_is_withdrawn_and_says_why() -> None:
+    bench = Bench(families=frozenset({IPV4_UNICAST}))
+    assert bench.announcer.reason(P1) == "the session is not up"
+    bench.set(P1, PathAttributes())
+    bench.set(P3, PathAttributes())
+    bench.up()
+    bench.drain()
+    bench.set(P1, PathAttributes(next_hop=b"\xc0\0\x02\x01"))
+    assert shape(bench.drain()) == [("-", {P1})]
+    assert "peer's own address" in (bench.announcer.reason(P1) or "")
+    assert "not negotiated" in (bench.announcer.reason(P3) or "")
+    assert [(f, n) for f, n, _ in bench.announcer.refused()] == [(IPV4_UNICAST, P1.nlri)]
+    bench.set(P1, None)
+    assert bench.drain() == []
+    assert bench.announcer.reason(P1) is None
+
+
+def test_a_new_session_is_sent_everything_again() -> None:
+    bench = Bench()
+    bench.set(P1, PathAttributes())
+    bench.up()
+    first = bench.drain()
+    bench.announcer.session_down()
+    assert bench.announcer.sent_count() == 0
+    assert not bench.announcer.has_pending
+    assert bench.announcer.next_batch() == []
+    bench.up()
+    assert bench.drain() == first
+
+
+def test_rfc2918_4_a_refresh_sends_the_family_again() -> None:
+    bench = Bench()
+    bench.set(P1, PathAttributes())
+    bench.set(P3, PathAttributes())
+    bench.up(end_of_rib=True)
+    bench.drain()
+    bench.announcer.resend(IPV6_UNICAST)
+    assert shape(bench.drain()) == [("+", {P3})]
+    bench.announcer.resend(Family(1, 133))  # not negotiated: ignored
+    assert bench.drain() == []
+
+
+def test_rfc7313_4_an_enhanced_refresh_stands_between_borr_and_eorr() -> None:
+    bench = Bench()
+    bench.set(P1, PathAttributes())
+    bench.up()
+    bench.drain()
+    bench.announcer.resend(IPV4_UNICAST, enhanced=True)
+    assert shape(bench.drain()) == [("refresh", IPV4_UNICAST, 1), ("+", {P1}), ("refresh", IPV4_UNICAST, 2)]
+    bench.announcer.resend(IPV6_UNICAST, enhanced=True)
+    assert shape(bench.drain(1)) == [("refresh", IPV6_UNICAST, 1), ("refresh", IPV6_UNICAST, 2)]
+
+
+def test_rfc7313_4_no_borr_before_end_of_rib() -> None:
+    bench = Bench()
+    bench.set(P1, PathAttributes())
+    bench.up(end_of_rib=True)
+    bench.announcer.resend(IPV4_UNICAST, enhanced=True)
+    assert shape(bench.drain()) == [
+        ("+", {P1}),
+        ("eor", IPV4_UNICAST),
+        ("eor", IPV6_UNICAST),
+        ("refresh", IPV4_UNICAST, 1),
+        ("+", {P1}),
+        ("refresh", IPV4_UNICAST, 2),
+    ]
+
+
+def test_a_refresh_asked_for_during_a_refresh_follows_it() -> None:
+    bench = Bench()
+    bench.set(P1, PathAttributes())
+    bench.up()
+    bench.drain()
+    bench.announcer.resend(IPV4_UNICAST, enhanced=True)
+    (begin,) = bench.announcer.next_batch(1)
+    assert shape([begin]) == [("refresh", IPV4_UNICAST, 1)]
+    bench.announcer.resend(IPV4_UNICAST, enhanced=True)
+    assert [item[2] for item in shape(bench.drain()) if item[0] == "refresh"] == [2, 1, 2]
+
+
+def test_one_turn_looks_up_a_slice_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SLICE", 10)
+    bench = Bench()
+    for number in range(95):
+        bench.routes[IPV4_UNICAST, bytes((8, number))] = PathAttributes()
+    asked: list[bytes] = []
+    plain = bench.wanted
+
+    def watched(family: Family, nlri: bytes) -> PathAttributes | str | None:
+        asked.append(nlri)
+        return plain(family, nlri)
+
+    bench.announcer = Announcer(watched, lambda f: [n for family, n in bench.routes if family == f])
+    bench.up(end_of_rib=True)
+    batches = []
+    while bench.announcer.has_pending:
+        before = len(asked)
+        batches.append(bench.announcer.next_batch())
+        assert len(asked) - before <= 10
+    assert [len(shape(batch)) for batch in batches] == [0] * 9 + [3]
+    assert len(asked) == 95
