@@ -1,0 +1,71 @@
+"""The configuration in force as plain values, in the words of the file; secrets stay masked."""
+
+from __future__ import annotations
+
+import msgspec
+
+from bgpbfd.config.model import Config, Listen, PeerConfig, Secret, StaticRoute, UnixListen
+from bgpbfd.core import Family, Prefix
+from bgpbfd.wire.text import format_as_path, format_community, format_extended, format_large, origin_text
+
+MASKED = "…"
+
+
+def dump_config(config: Config) -> dict[str, object]:
+    """JSON-able, keys as in the file; what is unset is left out. ``warnings`` and ``files`` are told beside it."""
+    return {name: _plain(getattr(config, name)) for name in Config.__struct_fields__ if _worth(getattr(config, name))}
+
+
+def _worth(value: object) -> bool:
+    return value is not None and value not in ((), {})
+
+
+def _plain(value: object) -> object:
+    match value:
+        case Secret():
+            return MASKED
+        case StaticRoute():
+            return dump_route(value)
+        case PeerConfig():
+            return _peer(value)
+        case Family() | Prefix() | Listen() | UnixListen():
+            return str(value)
+        case msgspec.Struct():
+            fields = value.__struct_fields__
+            return {name: _plain(getattr(value, name)) for name in fields if _worth(getattr(value, name))}
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case _:
+            return value
+
+
+def _peer(peer: PeerConfig) -> dict[str, object]:
+    fields = (name for name in PeerConfig.__struct_fields__ if name != "id")
+    plain = {name: _plain(getattr(peer, name)) for name in fields if _worth(getattr(peer, name))}
+    return {**plain, "remote_ip": peer.id}  # with its scope
+
+
+def dump_route(route: StaticRoute) -> dict[str, object]:
+    """A static route as the file writes it."""
+    attributes = route.attributes
+    plain: dict[str, object] = {
+        "prefix": str(route.prefix),
+        "next_hop": route.next_hop,
+        "origin": origin_text(attributes.origin),
+    }
+    if attributes.as_path:
+        plain["as_path"] = format_as_path(attributes.as_path)
+    if attributes.local_pref is not None:
+        plain["local_pref"] = attributes.local_pref
+    if attributes.med is not None:
+        plain["multi_exit_disc"] = attributes.med
+    communities = [
+        *(format_community(value) for value in attributes.communities),
+        *(format_large(value) for value in attributes.large_communities),
+        *(format_extended(value) for value in attributes.extended_communities),
+    ]
+    if communities:
+        plain["communities"] = communities
+    return plain

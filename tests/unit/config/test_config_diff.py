@@ -1,0 +1,259 @@
+"""The difference of two configurations: what it holds, and what it costs."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bgpbfd.config.diff import (
+    BfdChanged,
+    BfdTimersChanged,
+    Change,
+    GlobalChanged,
+    Impact,
+    PeerAdded,
+    PeerChanged,
+    PeerRemoved,
+    RoutesChanged,
+    diff,
+)
+from bgpbfd.config.load import loads
+from bgpbfd.config.model import (
+    ApiConfig,
+    BfdGlobal,
+    BfdProfile,
+    BfdSettings,
+    Config,
+    Listen,
+    LogConfig,
+    PeerConfig,
+    Secret,
+    StaticRoute,
+)
+from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST, Prefix
+from bgpbfd.wire.attributes import PathAttributes
+
+HEAD = 'router_id = "192.0.2.10"\ndefault_as = 65010\n'
+PEER = '[[peers]]\nremote_ip = "192.0.2.1"\nremote_as = 65001\n'
+
+
+def changes(old: str, new: str) -> list[Change]:
+    return diff(loads(HEAD + old), loads(HEAD + new))
+
+
+@pytest.mark.parametrize(
+    ("line", "impact"),
+    [
+        ('description = "x"', "hitless"),
+        ("passive = true", "hitless"),
+        ("max_prefixes = 5", "hitless"),
+        ("next_hop_self = true", "soft"),
+        ('advertise_sources = ["api", "peer"]', "soft"),
+        ("hold_timer = 90", "session-reset"),
+        ('families = ["ipv4 unicast"]', "session-reset"),
+        ("local_as = 65011", "session-reset"),
+        ('local_ip = "192.0.2.10"', "session-reset"),
+        ("enabled = false", "session-reset"),
+    ],
+)
+def test_peer_key_has_its_impact(line: str, impact: str) -> None:
+    (change,) = changes(PEER, f"{PEER}{line}\n")
+    assert isinstance(change, PeerChanged)
+    assert change.keys == (line.split(" ", maxsplit=1)[0],)
+    assert str(change.impact) == impact
+    assert change.path == "peers[192.0.2.1]"
+    assert change.keys[0] in change.text
+
+
+def test_worst_impact_of_several_keys_counts() -> None:
+    (change,) = changes(PEER, f'{PEER}description = "x"\nhold_timer = 90\nnext_hop_self = true\n')
+    assert isinstance(change, PeerChanged)
+    assert change.impact is Impact.SESSION_RESET
+    assert change.reset_keys == ("hold_timer",)
+
+
+def test_a_disabled_peer_has_no_session_to_reset() -> None:
+    (change,) = changes(f"{PEER}enabled = false\n", f"{PEER}hold_timer = 90\n")
+    assert change.impact is Impact.HITLESS
+
+
+def test_router_id_reaches_the_peers_that_inherit_it() -> None:
+    old = loads(f'{HEAD}{PEER}[[peers]]\nremote_ip = "192.0.2.2"\nremote_as = 1\nrouter_id = "1.1.1.1"\n')
+    new = loads(
+        f'router_id = "192.0.2.99"\ndefault_as = 65010\n{PEER}'
+        '[[peers]]\nremote_ip = "192.0.2.2"\nremote_as = 1\nrouter_id = "1.1.1.1"\n'
+    )
+    glob, peer = diff(old, new)
+    assert isinstance(glob, GlobalChanged)
+    assert isinstance(peer, PeerChanged)
+    assert (peer.peer, peer.keys) == ("192.0.2.1", ("local_router_id",))
+
+
+def test_bfd_timers_change_by_poll() -> None:
+    profile = "[bfd.profiles.f]\ntransmit_interval_ms = {}\n"
+    glob, timers = changes(f"{profile.format(50)}{PEER}bfd = 'f'\n", f"{profile.format(60)}{PEER}bfd = 'f'\n")
+    assert isinstance(glob, GlobalChanged)
+    assert glob.key == "bfd.profiles"
+    assert isinstance(timers, BfdTimersChanged)
+    assert timers.keys == ("transmit_interval_ms",)
+    assert str(timers.impact) == "bfd-poll"
+    assert "50 → 60" in timers.text
+
+
+def test_bfd_on_and_off_and_shutdown_are_hitless() -> None:
+    on, off = changes(PEER, f"{PEER}bfd = true\n")[0], changes(f"{PEER}bfd = true\n", PEER)[0]
+    down = changes(f"{PEER}bfd = true\n", f"{PEER}bfd = {{ shutdown = true }}\n")[0]
+    assert isinstance(on, BfdChanged)
+    assert isinstance(off, BfdChanged)
+    assert isinstance(down, BfdTimersChanged)
+    assert {change.impact for change in (on, off, down)} == {Impact.HITLESS}
+
+
+@pytest.mark.parametrize("header", ["static_routes", "peers.static_routes"])
+def test_routes_are_told_apart_by_prefix(header: str) -> None:
+    def routes(*lines: str) -> str:
+        return PEER + "".join(f"[[{header}]]\nprefix = {line}\n" for line in lines)
+
+    (change,) = changes(
+        routes('"203.0.113.0/24"', '"198.51.100.0/24"', '"192.0.2.0/24"'),
+        routes('"192.0.2.0/24"', '"198.51.100.0/24"\nlocal_pref = 5', '"2001:db8::/32"'),
+    )
+    assert isinstance(change, RoutesChanged)
+    assert change.peer == ("192.0.2.1" if header.startswith("peers") else None)
+    assert [str(route.prefix) for route in change.added] == ["2001:db8::/32"]
+    assert [str(route.prefix) for route in change.removed] == ["203.0.113.0/24"]
+    assert [(str(route.prefix), route.attributes.local_pref) for route in change.changed] == [("198.51.100.0/24", 5)]
+    assert change.text == "added 2001:db8::/32; removed 203.0.113.0/24; changed 198.51.100.0/24"
+
+
+def test_order_of_routes_and_peers_is_no_change() -> None:
+    one, two = PEER, '[[peers]]\nremote_ip = "192.0.2.2"\nremote_as = 1\n'
+    assert changes(one + two, two + one) == []
+
+
+def test_a_secret_is_in_no_change() -> None:
+    peer = loads(HEAD + PEER).peers[0]
+    old = Config(router_id="1.1.1.1", default_as=1, peers=(peer,))
+    secret = msgspec.structs.replace(peer, md5_password=Secret("hunter2"))
+    (change,) = diff(old, msgspec.structs.replace(old, peers=(secret,)))
+    assert "md5_password" in change.text
+    assert "hunter2" not in f"{change.text} {change!r}"
+
+
+# -- old, with the difference applied, is new --------------------------------------------------------------
+
+ROUTES = st.dictionaries(
+    st.sampled_from(["203.0.113.0/24", "198.51.100.0/24", "2001:db8::/32"]), st.integers(0, 2), max_size=3
+).map(
+    lambda drawn: tuple(
+        StaticRoute(Prefix.parse(text), PathAttributes(local_pref=pref)) for text, pref in drawn.items()
+    )
+)
+BFD = st.none() | st.builds(
+    BfdSettings,
+    transmit_interval_ms=st.sampled_from([50, 300]),
+    shutdown=st.booleans(),
+    mode=st.sampled_from(["track", "strict"]),
+)
+PEERS = st.lists(
+    st.builds(
+        PeerConfig,
+        id=st.sampled_from(["192.0.2.1", "192.0.2.2", "192.0.2.3"]),
+        remote_ip=st.just("192.0.2.1"),
+        remote_as=st.integers(1, 2),
+        local_as=st.integers(1, 2),
+        local_router_id=st.just("1.1.1.1"),
+        enabled=st.booleans(),
+        passive=st.booleans(),
+        description=st.sampled_from([None, "a"]),
+        families=st.sampled_from([(IPV4_UNICAST,), (IPV4_UNICAST, IPV6_UNICAST)]),
+        bfd=BFD,
+        static_routes=ROUTES,
+    ),
+    unique_by=lambda peer: peer.id,
+    max_size=3,
+).map(tuple)
+CONFIGS = st.builds(
+    Config,
+    router_id=st.sampled_from(["1.1.1.1", "2.2.2.2"]),
+    default_as=st.integers(1, 2),
+    bgp_socket=st.sampled_from([(), (Listen("::", 179),)]),
+    api=st.builds(ApiConfig, unix_mode=st.sampled_from([0o600, 0o660])),
+    log=st.builds(LogConfig, format=st.sampled_from(["text", "json"])),
+    bfd=st.builds(BfdGlobal, profiles=st.sampled_from([{}, {"a": BfdProfile()}, {"a": BfdProfile(passive=True)}])),
+    peers=PEERS,
+    static_routes=ROUTES,
+)
+
+
+def with_routes(routes: tuple[StaticRoute, ...], change: RoutesChanged) -> tuple[StaticRoute, ...]:
+    table = {route.prefix: route for route in routes}
+    for route in change.removed:
+        del table[route.prefix]
+    for route in change.changed:
+        assert route.prefix in table
+        table[route.prefix] = route
+    for route in change.added:
+        assert route.prefix not in table
+        table[route.prefix] = route
+    return tuple(table.values())
+
+
+def apply(config: Config, changes: list[Change]) -> Config:
+    replace = msgspec.structs.replace
+    peers = {peer.id: peer for peer in config.peers}
+    for change in changes:
+        match change:
+            case GlobalChanged(key, _, new):
+                section, _, name = key.partition(".")
+                value = replace(getattr(config, section), **{name: new}) if name else new
+                config = replace(config, **{section: value})
+            case PeerAdded(peer):
+                assert peer.id not in peers
+                peers[peer.id] = peer
+            case PeerRemoved(peer):
+                del peers[peer.id]
+            case PeerChanged(identity, keys, _, new):
+                peers[identity] = replace(peers[identity], **{key: getattr(new, key) for key in keys})
+            case BfdChanged(identity, _, new) | BfdTimersChanged(identity, _, new):
+                peers[identity] = replace(peers[identity], bfd=new)
+            case RoutesChanged(None):
+                config = replace(config, static_routes=with_routes(config.static_routes, change))
+            case RoutesChanged(str() as identity):
+                routes = with_routes(peers[identity].static_routes, change)
+                peers[identity] = replace(peers[identity], static_routes=routes)
+            case RoutesChanged():
+                raise AssertionError(change)
+            case _:
+                assert_never(change)
+    return replace(config, peers=tuple(peers.values()))
+
+
+def in_order(config: Config) -> Config:
+    def routes(unordered: tuple[StaticRoute, ...]) -> tuple[StaticRoute, ...]:
+        return tuple(sorted(unordered, key=lambda route: route.prefix))
+
+    replace = msgspec.structs.replace
+    peers = sorted(config.peers, key=lambda peer: peer.id)
+    return replace(
+        config,
+        static_routes=routes(config.static_routes),
+        peers=tuple(replace(peer, static_routes=routes(peer.static_routes)) for peer in peers),
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(CONFIGS, CONFIGS)
+def test_old_with_its_difference_applied_is_new(old: Config, new: Config) -> None:
+    found = diff(old, new)
+    assert in_order(apply(old, found)) == in_order(new)
+    assert all(change.text and change.path and str(change.impact) for change in found)
+
+
+@given(CONFIGS)
+def test_a_configuration_does_not_differ_from_itself(config: Config) -> None:
+    assert diff(config, msgspec.structs.replace(config, warnings=("w",), files=("f",))) == []
