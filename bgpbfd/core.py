@@ -85,14 +85,14 @@ class Prefix(NamedTuple):
         return str(self.network())
 
 
-EventT = TypeVar("EventT", contravariant=True)
+EventT_contra = TypeVar("EventT_contra", contravariant=True)
 ActionT = TypeVar("ActionT")
 
 
-class Core(Protocol[EventT, ActionT]):
+class Core(Protocol[EventT_contra, ActionT]):
     """A sans-IO state machine: it opens no socket, reads no clock, draws no random number of its own."""
 
-    def handle(self, event: EventT, now: Instant) -> list[ActionT]:
+    def handle(self, event: EventT_contra, now: Instant) -> list[ActionT]:
         """Take one event at ``now``; the actions are for the shell to carry out, in their order."""
         ...
 

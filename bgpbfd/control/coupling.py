@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from bgpbfd.bfd.protocol import StateChange
 from bgpbfd.bgp.events import BfdDown, BfdUp, Cause, CauseKind
-from bgpbfd.core import MILLISECOND
+from bgpbfd.core import MILLISECOND, Instant
 
 Verdict: TypeAlias = BfdUp | BfdDown | None
 
@@ -22,9 +22,27 @@ class Coupling:
 
     state: str = "unknown"
     down_count: int = 0
+    regaining: bool = False  # it was Up under a worker that died, and has not been since
+
+    def lose_sight(self) -> bool:
+        """The worker was replaced, and its sessions start anew; whether this one was Up and has to come back."""
+        self.regaining = self.regaining or self.state == "up"
+        self.state = "unknown"
+        return self.regaining
+
+    def give_up(self, now: Instant) -> Verdict:
+        """The time for coming back is over."""
+        if not self.regaining:
+            return None
+        self.regaining = False
+        self.down_count += 1
+        text = "BFD was up, its worker process had to be started again, and the neighbor has not come back since"
+        return BfdDown(Cause(CauseKind.BFD_DOWN, text, now))
 
     def handle(self, change: StateChange) -> Verdict:
         self.state = change.new
+        if change.new in {"up", "admin-down"} or change.remote_admin_down:
+            self.regaining = False
         if change.new == "up":
             return BfdUp()
         if change.old != "up":

@@ -42,12 +42,23 @@ class Recorder:
         return event
 
     def select(self, since: int = 0, limit: int = 100, peer: PeerId | None = None) -> list[RecordedEvent]:
-        """The newest ``limit`` events numbered above ``since``, oldest first; with ``peer``, only that neighbor's."""
+        """Events oldest first, with ``peer`` only that neighbor's.
+
+        ``since`` 0: the latest ``limit`` of them; else the first ``limit`` numbered above ``since``, to follow on.
+        """
+        if since == 0:
+            latest: list[RecordedEvent] = []
+            for event in reversed(self._events):
+                if len(latest) >= limit:
+                    break
+                if peer is None or event.peer == peer:
+                    latest.append(event)
+            latest.reverse()
+            return latest
         found: list[RecordedEvent] = []
-        for event in reversed(self._events):
-            if event.number <= since or len(found) >= limit:
+        for event in self._events:
+            if len(found) >= limit:
                 break
-            if peer is None or event.peer == peer:
+            if event.number > since and (peer is None or event.peer == peer):
                 found.append(event)
-        found.reverse()
         return found

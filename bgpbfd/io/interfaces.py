@@ -50,6 +50,12 @@ class SystemInterfaces:
                 )
         return _NOTHING
 
+    def name(self, index: int) -> str | None:
+        try:
+            return socket.if_indextoname(index)
+        except OSError:  # it went away
+            return None
+
     def all_addresses(self) -> frozenset[bytes]:
         return frozenset(
             address for interface in _read() for address, _ in (*interface.ipv4, *interface.ipv6, *interface.link_local)

@@ -102,8 +102,9 @@ class _Connection(asyncio.BufferedProtocol):
 class TcpShell:
     """Implements ``control.ports.Connections`` on an asyncio loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sink: Sink) -> None:
-        self.sink = sink
+    sink: Sink  # set before anything is dialled or listened on
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._lingering: dict[_Connection, asyncio.TimerHandle] = {}
         self._all_closed = asyncio.Event()

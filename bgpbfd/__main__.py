@@ -1,0 +1,98 @@
+"""``bgpbfd``: argv to a subcommand."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+import bgpbfd
+
+DEFAULT_CONFIG = "/etc/bgpbfd/bgpbfd.toml"
+EXIT_USAGE = 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 done, 1 failed, 2 usage or a configuration that is refused."""
+    # `pkill -HUP bgpbfd` reaches every process of that name; whatever does not reload ignores it.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    args = _parser().parse_args(argv)
+    try:
+        code = int(args.run(args))
+        sys.stdout.flush()
+    except BrokenPipeError:  # `bgpbfd check | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bgpbfd", description=bgpbfd.__doc__)
+    parser.add_argument("--version", action="version", version=f"bgpbfd {bgpbfd.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    run = commands.add_parser("run", help="run the daemon in the foreground; SIGHUP reloads, SIGTERM stops cleanly")
+    run.add_argument("config", nargs="?", default=DEFAULT_CONFIG, metavar="CONFIG", help=f"default {DEFAULT_CONFIG}")
+    run.set_defaults(run=_run)
+
+    check = commands.add_parser("check", help="check a configuration: exit 0, or 2 and every fault found")
+    check.add_argument("config", nargs="?", default=DEFAULT_CONFIG, metavar="CONFIG", help=f"default {DEFAULT_CONFIG}")
+    check.set_defaults(run=_check)
+
+    demo = commands.add_parser("demo", help="show a failover on this machine: no root, no file, no network needed")
+    demo.add_argument("--once", action="store_true", help="exit after the show; 0 if all of it worked")
+    demo.set_defaults(run=_demo)
+
+    for name, why in _NOT_YET.items():
+        later = commands.add_parser(name, help=f"{why} (not supported yet)")
+        later.add_argument("rest", nargs=argparse.REMAINDER)
+        later.set_defaults(run=_not_yet, name=name)
+    return parser
+
+
+_NOT_YET = {
+    "plan": "the changes of a configuration against the running daemon",
+    "bfd": "BFD alone, without BGP",
+    "import": "turn another program's settings into TOML",
+}
+
+
+def _not_yet(args: argparse.Namespace) -> int:
+    print(f"bgpbfd {args.name}: not supported yet", file=sys.stderr)
+    return EXIT_USAGE
+
+
+def _run(args: argparse.Namespace) -> int:
+    from bgpbfd.daemon import run
+
+    return run(Path(args.config))
+
+
+def _check(args: argparse.Namespace) -> int:
+    from bgpbfd.config.load import ConfigError, load
+
+    try:
+        config = load(Path(args.config))
+    except ConfigError as error:
+        for fault in error.faults:
+            print(fault, file=sys.stderr)
+        return EXIT_USAGE
+    for warning in config.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    routes = len(config.static_routes) + sum(len(peer.static_routes) for peer in config.peers)
+    print(f"{args.config}: good: {len(config.peers)} peers, {routes} static routes")
+    return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from bgpbfd.demo import demo
+
+    return demo(once=args.once)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

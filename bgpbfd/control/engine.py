@@ -1,0 +1,515 @@
+"""The only router of events between the cores: BGP peers, BFD, the RIB and the announcers.
+
+A socket's bytes, a timer or the BFD worker's word enters through one of the methods below, is given to the one
+core that it concerns, and that core's actions are carried out in their order. Cores never call each other.
+
+Nothing here waits: whatever can be long (announcing a large table) is cut into turns of the event loop, so that a
+BFD Down is never behind it.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections import deque
+from collections.abc import Iterable
+from typing import assert_never
+
+from bgpbfd.bfd import protocol as bfd
+from bgpbfd.bgp import events as bgp
+from bgpbfd.bgp.peer import Peer
+from bgpbfd.config.model import Config, PeerConfig
+from bgpbfd.config.validate import match_dynamic
+from bgpbfd.control.coupling import Coupling
+from bgpbfd.control.neighbor import (
+    Neighbor,
+    bfd_session,
+    dynamic_config,
+    export_context,
+    peer_info,
+    peer_settings,
+)
+from bgpbfd.control.ports import BfdControl, Clock, Connections, Interfaces, Timers
+from bgpbfd.control.recorder import Recorder
+from bgpbfd.core import MILLISECOND, SECOND, Family, Micros, PeerId, Prefix
+from bgpbfd.rib.announcer import Announcer
+from bgpbfd.rib.originate import Originated
+from bgpbfd.rib.table import Rib
+from bgpbfd.wire.attributes import PathAttributes
+from bgpbfd.wire.iana import CeaseSubcode
+
+BFD_REGAIN: Micros = 10 * SECOND  # a session starts at 1 s intervals (RFC 5880 §6.8.3): Up takes a few of them
+MESSAGES_A_TURN = 25  # a peer's share of one turn of the loop; keeps any one peer from holding up the others
+
+
+class Engine:
+    """Holds every neighbor and what is announced; the shells call in, the ports carry out."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock,
+        timers: Timers,
+        connections: Connections,
+        bfd_control: BfdControl,
+        interfaces: Interfaces,
+        rng: random.Random,
+        recorder: Recorder,
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self.timers = timers
+        self.connections = connections
+        self.bfd = bfd_control
+        self.interfaces = interfaces
+        self.rng = rng
+        self.recorder = recorder
+        self.rib = Rib()
+        self.originated = Originated()
+        self.neighbors: dict[PeerId, Neighbor] = {}
+        self.listen_errors: dict[str, str] = {}
+        self.refused_connections = 0
+        self.stopping = False
+        self._queue: deque[tuple[Neighbor, bgp.Event]] = deque()
+        self._draining = False
+
+    # -- neighbors ---------------------------------------------------------------------------------------
+
+    def add_neighbor(self, config: PeerConfig, network: PeerId | None = None) -> Neighbor:
+        """Make a neighbor of ``config`` and, where it is enabled, start it and its BFD session."""
+        peer = Peer(config.id, peer_settings(config, self.config.poll_interval), self.rng)
+        neighbor = Neighbor(config, peer, self._announcer(config.id), network=network)
+        self.neighbors[config.id] = neighbor
+        if neighbor.enabled:
+            self.start_neighbor(neighbor)
+        return neighbor
+
+    def start_neighbor(self, neighbor: Neighbor) -> None:
+        self.start_bfd(neighbor)
+        self.feed(neighbor, bgp.ManualStart())
+
+    def stop_neighbor(self, neighbor: Neighbor, stop: bgp.ManualStop) -> None:
+        """Cease first, then BFD's AdminDown: the neighbor learns of a planned end, not of a failure (RFC 5882 §4.2)."""
+        self.feed(neighbor, stop)
+        self.stop_bfd(neighbor)
+
+    def remove_neighbor(self, neighbor: Neighbor, stop: bgp.ManualStop) -> None:
+        self.stop_neighbor(neighbor, stop)
+        self._forget(neighbor)
+
+    def start_bfd(self, neighbor: Neighbor) -> None:
+        if neighbor.config.bfd is not None and not neighbor.bfd_added:
+            neighbor.coupling = Coupling()
+            neighbor.bfd_added = True
+            self.bfd.add(bfd_session(neighbor.config, neighbor.config.bfd))
+
+    def stop_bfd(self, neighbor: Neighbor) -> None:
+        if neighbor.bfd_added:
+            neighbor.bfd_added = False
+            neighbor.bfd_fault = None
+            neighbor.coupling = Coupling()
+            self.bfd.remove(neighbor.id)
+
+    def _forget(self, neighbor: Neighbor) -> None:
+        for key in (_timer_key(neighbor.id), _bfd_timer_key(neighbor.id)):
+            self.timers.arm(key, None, _nothing)
+        self.neighbors.pop(neighbor.id, None)
+
+    # -- what the BGP cores do ---------------------------------------------------------------------------
+
+    def feed(self, neighbor: Neighbor, event: bgp.Event) -> None:
+        """Give ``event`` to the neighbor's core; events that its actions cause wait for their turn."""
+        self._queue.append((neighbor, event))
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while self._queue:
+                target, queued = self._queue.popleft()
+                for action in target.peer.handle(queued, self.clock.now()):
+                    self._act(target, action)
+                self._after(target)
+        finally:
+            self._draining = False
+
+    def _after(self, neighbor: Neighbor) -> None:
+        if self.neighbors.get(neighbor.id) is not neighbor:
+            return  # removed meanwhile
+        self.timers.arm(_timer_key(neighbor.id), neighbor.peer.next_deadline(), lambda: self._tick(neighbor))
+        if neighbor.network is not None and neighbor.confirmed and neighbor.peer.state <= bgp.State.ACTIVE:
+            # A dynamic neighbor lives as long as its connection.
+            self.stop_bfd(neighbor)
+            self._forget(neighbor)
+
+    def _tick(self, neighbor: Neighbor) -> None:
+        self.feed(neighbor, bgp.TimerExpired())
+
+    def _act(self, neighbor: Neighbor, action: bgp.Action) -> None:
+        match action:
+            case bgp.Send():
+                self.connections.send(neighbor.id, action.conn, action.data)
+            case bgp.UpdateReceived():
+                self._learn(neighbor, action)
+            case bgp.Dial():
+                self.connections.dial(neighbor.id, action.conn, neighbor.dial_target())
+            case bgp.Close():
+                self.connections.close(neighbor.id, action.conn, action.linger)
+            case bgp.SessionUp():
+                self._session_up(neighbor, action)
+            case bgp.SessionDown():
+                self._session_down(neighbor, action)
+            case bgp.AttemptFailed():
+                self._attempt_failed(neighbor, action.cause)
+            case bgp.RouteRefreshReceived():
+                self._refresh_received(neighbor, action)
+            case bgp.StateChanged():
+                self.recorder.add(
+                    "bgp-state",
+                    f"{state_text(action.old)} -> {state_text(action.new)}: {action.reason}",
+                    self.clock.now(),
+                    peer=neighbor.id,
+                    level="debug",
+                )
+            case bgp.NotificationSeen():
+                pass  # the cause that ends the session says the same in words
+            case _:
+                assert_never(action)
+
+    def _refresh_received(self, neighbor: Neighbor, received: bgp.RouteRefreshReceived) -> None:
+        session = neighbor.session
+        if session is not None and received.refresh.subtype == 0:  # BoRR and EoRR frame what the peer resends
+            neighbor.announcer.resend(received.refresh.family, session.negotiated.enhanced_refresh)
+            self.pump(neighbor)
+
+    def _session_up(self, neighbor: Neighbor, up: bgp.SessionUp) -> None:
+        context = neighbor.peer.context
+        assert context is not None  # an established session has one
+        neighbor.session = up
+        neighbor.last_attempt = None
+        neighbor.end_of_rib.clear()
+        self.rib.session_up(neighbor.id, peer_info(neighbor.config, up, self.interfaces))
+        neighbor.announcer.session_up(
+            context,
+            export_context(neighbor.config, up, self.interfaces),
+            end_of_rib=True,
+        )
+        negotiated = up.negotiated
+        self.recorder.add(
+            "bgp-up",
+            f"established with AS {negotiated.remote_asn}, hold time {negotiated.hold_time_s} s, "
+            + ", ".join(sorted(str(family) for family in negotiated.families)),
+            self.clock.now(),
+            peer=neighbor.id,
+            facts={"remote_asn": negotiated.remote_asn, "hold_time_s": negotiated.hold_time_s},
+        )
+        self.pump(neighbor)
+
+    def _session_down(self, neighbor: Neighbor, down: bgp.SessionDown) -> None:
+        now = self.clock.now()
+        cause = down.cause
+        neighbor.session = None
+        neighbor.last_session_cause = cause
+        neighbor.announcer.session_down()
+        facts: dict[str, str | int | float] = {"kind": cause.kind.value, **cause.facts}
+        if cause.code is not None:
+            facts["code"], facts["subcode"] = cause.code, cause.subcode or 0
+        if cause.kind is bgp.CauseKind.BFD_DOWN:
+            facts["teardown_ms"] = round((now - cause.at) / MILLISECOND, 3)
+            last = cause.facts.get("last_packet_at_us")
+            if isinstance(last, int):
+                facts["silence_to_cease_ms"] = round((now - last) / MILLISECOND, 3)
+            # The cause is what `show neighbors` keeps: it carries the times of its own teardown.
+            cause.facts.update(facts)
+        expected = cause.kind in _PLANNED
+        self.recorder.add(
+            "bgp-down", cause.text, now, peer=neighbor.id, level="info" if expected else "warning", facts=facts
+        )
+        self._mark_learned(self.rib.flush(neighbor.id), neighbor.id)
+
+    def _attempt_failed(self, neighbor: Neighbor, cause: bgp.Cause) -> None:
+        if cause.text == neighbor.last_attempt:
+            return  # the same try, failing the same way, every few seconds
+        neighbor.last_attempt = cause.text
+        self.recorder.add(
+            "bgp-attempt-failed",
+            cause.text,
+            self.clock.now(),
+            peer=neighbor.id,
+            facts={"kind": cause.kind.value},
+        )
+
+    # -- routes ------------------------------------------------------------------------------------------
+
+    def _learn(self, neighbor: Neighbor, received: bgp.UpdateReceived) -> None:
+        if neighbor.session is None or neighbor.session.generation != received.generation:
+            return  # the session ended by an earlier message of the same bytes
+        update = received.update
+        if update.end_of_rib is not None:
+            neighbor.end_of_rib.add(str(update.end_of_rib))
+        self._mark_learned(self.rib.apply(neighbor.id, update, self.clock.now()), neighbor.id)
+        limit = neighbor.config.max_prefixes
+        if limit is not None and self.rib.count(neighbor.id) > limit:
+            # RFC 4486 §4: the damped stop keeps a peer that floods us from coming back at once.
+            text = f"the peer sent more than max_prefixes = {limit} prefixes"
+            cause = bgp.Cause(bgp.CauseKind.MAX_PREFIXES, text, self.clock.now())
+            self.feed(neighbor, bgp.AutomaticStop(cause, CeaseSubcode.MAXIMUM_PREFIXES))
+
+    def _mark_learned(self, changed: Iterable[tuple[Family, bytes]], source: PeerId) -> None:
+        """Tell the neighbors that learned routes are passed on to of best paths that changed."""
+        takers = [
+            neighbor
+            for neighbor in self.neighbors.values()
+            if neighbor.session is not None and "peer" in neighbor.config.advertise_sources and neighbor.id != source
+        ]
+        if not takers:
+            return
+        keys = list(changed)
+        for neighbor in takers:
+            for family, nlri in keys:
+                neighbor.announcer.mark(family, nlri)
+            self.pump(neighbor)
+
+    def mark_originated(self, affected: Iterable[tuple[PeerId | None, Prefix]]) -> None:
+        """Routes of ours changed: for one peer, or (None) for all."""
+        for peer, prefix in affected:
+            for neighbor in self.neighbors.values():
+                if neighbor.session is not None and (peer is None or peer in {neighbor.id, neighbor.network}):
+                    neighbor.announcer.mark(prefix.family, prefix.nlri)
+                    self.pump(neighbor)
+
+    def _announcer(self, peer: PeerId) -> Announcer:
+        """An announcer that asks the engine what ``peer`` should be sent.
+
+        Our own routes come before learned ones for the same prefix.
+        """
+
+        def wanted(family: Family, nlri: bytes) -> PathAttributes | str | None:
+            neighbor = self.neighbors[peer]
+            announcer = neighbor.announcer
+            route = self.originated.wanted(peer, Prefix(family.afi, nlri), neighbor.sources, parent=neighbor.network)
+            if route is not None:
+                return announcer.exported(route.attributes, None, family)
+            if "peer" in neighbor.sources:
+                best = self.rib.best(family, nlri)
+                if best is not None and best.peer != peer:
+                    return announcer.exported(best.attributes, self.rib.info(best.peer), family)
+            return None
+
+        def candidates(family: Family) -> Iterable[bytes]:
+            neighbor = self.neighbors[peer]
+            for route in self.originated.wanted_routes(peer, neighbor.sources, parent=neighbor.network):
+                if route.prefix.family == family:
+                    yield route.prefix.nlri
+            if "peer" in neighbor.sources:
+                yield from self.rib.prefixes(family)
+
+        return Announcer(wanted, candidates)
+
+    def refresh_export(self, neighbor: Neighbor) -> None:
+        """How routes leave for this neighbor has changed: compare everything again, send what differs."""
+        if neighbor.session is not None:
+            neighbor.announcer.change_export(export_context(neighbor.config, neighbor.session, self.interfaces))
+            self.pump(neighbor)
+
+    # -- sending -----------------------------------------------------------------------------------------
+
+    def pump(self, neighbor: Neighbor) -> None:
+        """Send what is pending to a neighbor in the next turns of the loop; changes until then go out together."""
+        if not neighbor.pump_scheduled:
+            neighbor.pump_scheduled = True
+            self.timers.soon(lambda: self._pump(neighbor))
+
+    def _pump(self, neighbor: Neighbor) -> None:
+        neighbor.pump_scheduled = False
+        session = neighbor.session
+        if session is None or not neighbor.announcer.has_pending:
+            return
+        if not self.connections.writable(neighbor.id, session.conn):
+            return  # connection_writable comes back here
+        messages = neighbor.announcer.next_batch(MESSAGES_A_TURN)
+        if messages:
+            self.feed(neighbor, bgp.SendUpdates(session.generation, messages))
+        if neighbor.announcer.has_pending:
+            self.pump(neighbor)
+
+    # -- what TCP says (io.tcp.Sink) ---------------------------------------------------------------------
+
+    def connection_accepted(self, local: bgp.Endpoint, remote: bgp.Endpoint) -> tuple[PeerId, bgp.ConnId] | None:
+        neighbor = None if self.stopping else self._neighbor_of(local, remote)
+        if neighbor is None:
+            self.refused_connections += 1
+            self.recorder.add(
+                "connection-refused",
+                f"no neighbor is configured for {remote.text} (to {local.text})",
+                self.clock.now(),
+                level="debug",
+            )
+            return None
+        return neighbor.id, neighbor.peer.new_connection_id()
+
+    def _neighbor_of(self, local: bgp.Endpoint, remote: bgp.Endpoint) -> Neighbor | None:
+        interface = self.interfaces.name(remote.scope_id) if remote.scope_id else None
+        peer = f"{remote.text}%{interface}" if interface else remote.text
+        neighbor = self.neighbors.get(peer)
+        if neighbor is not None:
+            wanted = neighbor.config.local_ip
+            return neighbor if wanted is None or wanted == local.text else None
+        network = match_dynamic(self.config, remote.text)
+        if network is None or not network.enabled:
+            return None
+        return self.add_neighbor(dynamic_config(network, remote.text, interface, peer), network=network.id)
+
+    def connection_confirmed(self, peer: PeerId, conn: bgp.ConnId, local: bgp.Endpoint, remote: bgp.Endpoint) -> None:
+        self._confirm(peer)
+        self._connection_event(peer, conn, bgp.TcpConnectionConfirmed(conn, local, remote))
+
+    def _confirm(self, peer: PeerId) -> None:
+        if (neighbor := self.neighbors.get(peer)) is not None:
+            neighbor.confirmed = True
+
+    def dial_succeeded(self, peer: PeerId, conn: bgp.ConnId, local: bgp.Endpoint, remote: bgp.Endpoint) -> None:
+        self._connection_event(peer, conn, bgp.TcpCrAcked(conn, local, remote))
+
+    def connection_failed(self, peer: PeerId, conn: bgp.ConnId, error: str) -> None:
+        self._confirm(peer)
+        self._connection_event(peer, conn, bgp.TcpConnectionFails(conn, error))
+
+    def data_received(self, peer: PeerId, conn: bgp.ConnId, data: bytes) -> None:
+        self._connection_event(peer, conn, bgp.DataReceived(conn, data))
+
+    def connection_writable(self, peer: PeerId, conn: bgp.ConnId) -> None:
+        neighbor = self.neighbors.get(peer)
+        if neighbor is not None:
+            self.pump(neighbor)
+
+    def _connection_event(self, peer: PeerId, conn: bgp.ConnId, event: bgp.Event) -> None:
+        neighbor = self.neighbors.get(peer)
+        if neighbor is None:  # removed while the connection was being made
+            self.connections.close(peer, conn, linger=False)
+            return
+        self.feed(neighbor, event)
+
+    def listening(self, address: str, error: str | None) -> None:
+        now = self.clock.now()
+        if error is None:
+            self.listen_errors.pop(address, None)
+            self.recorder.add("listening", f"listening on {address}", now)
+        else:
+            self.listen_errors[address] = error
+            self.recorder.add("listen-failed", f"cannot listen on {address}: {error}", now, level="error")
+
+    # -- what the BFD worker says ------------------------------------------------------------------------
+
+    def bfd_event(self, event: bfd.Event) -> None:
+        match event:
+            case bfd.StateChange():
+                self._bfd_change(event)
+            case bfd.SessionFault():
+                neighbor = self.neighbors.get(event.key)
+                if neighbor is not None and neighbor.bfd_fault != event.error:
+                    neighbor.bfd_fault = event.error
+                    if event.error is not None:
+                        self.recorder.add(
+                            "bfd-fault", f"BFD: {event.error}", self.clock.now(), peer=event.key, level="warning"
+                        )
+            case bfd.Bound():
+                now = self.clock.now()
+                if event.error is None:
+                    self.recorder.add("bfd-listening", f"BFD listens on {event.address}", now, level="debug")
+                else:
+                    text = f"BFD cannot listen on {event.address}: {event.error}"
+                    self.recorder.add("bfd-listen-failed", text, now, level="error")
+            case bfd.Log():
+                self.recorder.add("bfd-worker", event.text, self.clock.now(), level=event.level)
+            case bfd.Ready():
+                self._bfd_worker_ready()
+            case bfd.Report():
+                pass  # the link's own business
+            case _:
+                assert_never(event)
+
+    def _bfd_worker_ready(self) -> None:
+        """A new worker: no neighbor is blamed for the old one's death, but none that is gone may hide behind it."""
+        now = self.clock.now()
+        for neighbor in self.neighbors.values():
+            if neighbor.coupling.lose_sight():
+                self.timers.arm(
+                    _bfd_timer_key(neighbor.id), now + BFD_REGAIN, functools.partial(self._bfd_not_regained, neighbor)
+                )
+
+    def _bfd_not_regained(self, neighbor: Neighbor) -> None:
+        if self.neighbors.get(neighbor.id) is neighbor and (verdict := neighbor.coupling.give_up(self.clock.now())):
+            self.feed(neighbor, verdict)
+
+    def _bfd_change(self, change: bfd.StateChange) -> None:
+        neighbor = self.neighbors.get(change.key)
+        if neighbor is None or not neighbor.bfd_added:
+            return
+        verdict = neighbor.coupling.handle(change)
+        if verdict is not None:  # first the teardown, then the telling of it
+            self.feed(neighbor, verdict)
+        kind, text, level = describe_bfd_change(change)
+        self.recorder.add(
+            kind,
+            text,
+            self.clock.now(),
+            peer=change.key,
+            level=level,
+            facts={"old": change.old, "new": change.new, "diag": change.diag, "remote_diag": change.remote_diag},
+        )
+
+    # -- the end -----------------------------------------------------------------------------------------
+
+    def stop(self, reason: str) -> None:
+        """Cease to everyone, with ``reason`` as the shutdown communication (RFC 9003)."""
+        self.stopping = True
+        stop = bgp.ManualStop(
+            cause=bgp.CauseKind.DAEMON_STOP, subcode=CeaseSubcode.ADMINISTRATIVE_SHUTDOWN, message=reason
+        )
+        for neighbor in list(self.neighbors.values()):
+            self.remove_neighbor(neighbor, stop)
+
+
+_PLANNED = frozenset(
+    {
+        bgp.CauseKind.ADMIN_SHUTDOWN,
+        bgp.CauseKind.ADMIN_RESET,
+        bgp.CauseKind.CONFIG_CHANGE,
+        bgp.CauseKind.DECONFIGURED,
+        bgp.CauseKind.DAEMON_STOP,
+    }
+)
+
+
+def state_text(state: bgp.State) -> str:
+    """The state's name as users read it: ``opensent``, ``established``."""
+    return state.name.lower().replace("_", "")
+
+
+def describe_bfd_change(change: bfd.StateChange) -> tuple[str, str, str]:
+    """(event kind, words, log level) of a BFD state change."""
+    if change.new == "up":
+        text = f"BFD is up, detection time {change.detection_time_us / MILLISECOND:.0f} ms"
+        return "bfd-up", text, "info"
+    if change.new == "admin-down" or (change.new == "down" and change.remote_admin_down):
+        whose = "the neighbor" if change.remote_admin_down else "this side"
+        return "bfd-admin-down", f"BFD was switched off by {whose} (AdminDown): BGP is left alone", "info"
+    if change.old == "up":
+        silence = ""
+        if change.last_rx is not None:
+            silence = f", last packet {(change.at - change.last_rx) / SECOND:.3f} s before"
+        return "bfd-down", f"BFD went down: {change.blame or 'unknown'}{silence}", "warning"
+    return "bfd-state", f"BFD {change.old} -> {change.new}", "debug"
+
+
+def _bfd_timer_key(peer: PeerId) -> str:
+    return "bfd " + peer
+
+
+def _timer_key(peer: PeerId) -> str:
+    return "bgp " + peer
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,98 @@
+"""Bringing the running engine to a new configuration: the difference is applied, everything else stays untouched.
+
+What a live BGP session can take (routes, sources, BFD timers, the retry pace) applies now; what stands in the
+OPEN waits for the peer's next session, or for ``neighbor PEER reset``. Starting the daemon is the same thing,
+from a configuration without peers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bgpbfd.bgp import events as bgp
+from bgpbfd.config.model import Config, PeerConfig
+from bgpbfd.control.engine import Engine
+from bgpbfd.control.neighbor import Neighbor, bfd_session, bfd_timers, dynamic_config, peer_settings
+from bgpbfd.core import Instant
+from bgpbfd.rib.originate import Route
+from bgpbfd.wire.iana import CeaseSubcode
+
+
+def apply_config(engine: Engine, config: Config) -> None:
+    """Make ``config`` the one in force. It has been checked as a whole: nothing here can refuse."""
+    old = engine.config
+    engine.config = config
+    engine.connections.listen(tuple(str(address) for address in config.bgp_socket))
+    engine.bfd.bind(list(config.bfd.bind))
+    wanted = {peer.id: peer for peer in config.peers}
+    before = {peer.id: peer for peer in old.peers}
+
+    for neighbor in list(engine.neighbors.values()):
+        entry = wanted.get(neighbor.network or neighbor.id)
+        if entry is None or (neighbor.network is None and entry.dynamic):
+            _deconfigure(engine, neighbor)
+            continue
+        if neighbor.network is not None:
+            entry = dynamic_config(entry, neighbor.config.remote_ip, neighbor.config.interface, neighbor.id)
+            if neighbor.id in wanted:  # it has an entry of its own from now on
+                _deconfigure(engine, neighbor)
+                continue
+        was = before.get(neighbor.network or neighbor.id)
+        if was is not None and was.enabled != entry.enabled:
+            neighbor.override = None
+        _change(engine, neighbor, entry)
+
+    affected = engine.originated.replace_source("config", _routes(config), engine.clock.now())
+    for peer in config.peers:
+        if not peer.dynamic and peer.id not in engine.neighbors:
+            engine.add_neighbor(peer)
+    engine.mark_originated(affected)
+
+
+def _routes(config: Config) -> Iterator[Route]:
+    at: Instant = 0  # replace_source puts the time in
+    for route in config.static_routes:
+        yield Route("config", route.prefix, route.attributes, None, at)
+    for peer in config.peers:
+        named = frozenset({peer.id})
+        for route in peer.static_routes:
+            yield Route("config", route.prefix, route.attributes, named, at)
+
+
+def _deconfigure(engine: Engine, neighbor: Neighbor) -> None:
+    engine.remove_neighbor(
+        neighbor, bgp.ManualStop(cause=bgp.CauseKind.DECONFIGURED, subcode=CeaseSubcode.PEER_DECONFIGURED)
+    )
+
+
+def _change(engine: Engine, neighbor: Neighbor, config: PeerConfig) -> None:
+    old = neighbor.config
+    was_enabled = neighbor.enabled
+    neighbor.config = config
+    if was_enabled and not neighbor.enabled:
+        engine.stop_neighbor(neighbor, bgp.ManualStop())
+    engine.feed(neighbor, bgp.Reconfigure(peer_settings(config, engine.config.poll_interval)))
+    if neighbor.enabled:
+        _change_bfd(engine, neighbor, old)
+        if not was_enabled:
+            engine.start_neighbor(neighbor)
+    if old.advertise_sources != config.advertise_sources or old.next_hop_self != config.next_hop_self:
+        engine.refresh_export(neighbor)
+
+
+def _change_bfd(engine: Engine, neighbor: Neighbor, old: PeerConfig) -> None:
+    """New timers are polled in; only another path (addresses, interface) makes another session."""
+    new = neighbor.config
+    if new.bfd is None:
+        engine.stop_bfd(neighbor)
+    elif old.bfd is None or not neighbor.bfd_added:
+        engine.start_bfd(neighbor)
+    elif (old.local_ip, old.interface) != (new.local_ip, new.interface):
+        engine.stop_bfd(neighbor)
+        engine.start_bfd(neighbor)
+    else:
+        timers = bfd_timers(new.bfd)
+        if timers != bfd_session(old, old.bfd).timers:
+            engine.bfd.change(neighbor.id, timers)
+        if old.bfd.shutdown != new.bfd.shutdown:
+            engine.bfd.set_admin_down(neighbor.id, new.bfd.shutdown)
