@@ -60,6 +60,11 @@ class FaultList:
         origin = self.origin(path)
         self.place(origin.path, reason, origin.file, self._line(origin))
 
+    @property
+    def count(self) -> int:
+        """How many were found, shown or not."""
+        return len(self.faults) + self.suppressed
+
     def place(self, path: str, reason: str, file: str, line: int | None = None, column: int | None = None) -> None:
         """A fault whose place is known."""
         if len(self.faults) >= MAX_FAULTS:

@@ -88,14 +88,17 @@ class RouteReader:
     def read_one(self, raw: dict[str, object], path: str, pattern: str) -> RouteSource | None:
         """The routes of one table; None with a fault noted when none can be had."""
         prefix = raw.get("prefix")
-        memo = repr({key: value for key, value in raw.items() if key not in {"prefix", "routes_file"}})
+        rest = dict(raw)
+        rest.pop("prefix", None)
+        rest.pop("routes_file", None)
+        memo = repr(rest)
         attributes = self._by_text.get(memo)
         if attributes is None:
-            before = len(self._faults.faults)
+            before = self._faults.count
             table = Table(raw, path, pattern, ROUTE_KEYS, self._faults)
             parsed = self._attributes(table)
             attributes = self._by_value.setdefault(parsed, parsed)
-            if len(self._faults.faults) == before:
+            if self._faults.count == before:
                 self._by_text[memo] = attributes
         if "routes_file" in raw:
             if prefix is not None:

@@ -251,12 +251,12 @@ class Table:
             self.fault(key, "expected a list, not a table")
             return default
         parsed: dict[T, None] = {}
-        several = isinstance(value, list)
+        path = self.key_path(key)
         for index, item in enumerate(value if isinstance(value, list) else [value]):
             try:
                 parsed[parse(item)] = None
             except ValueError as error:
-                self.faults.add(f"{self.key_path(key)}[{index}]" if several else self.key_path(key), str(error))
+                self.faults.add(f"{path}[{index}]" if isinstance(value, list) else path, str(error))
         return tuple(parsed)
 
     def table(self, key: str, known: Collection[str]) -> Table:
@@ -282,8 +282,9 @@ class Table:
             self.fault(key, f"expected an array of tables ([[{self.key_path(key)}]]), not {kind(value)}")
             return []
         found: list[tuple[str, dict[str, object]]] = []
+        parent = self.key_path(key)
         for index, item in enumerate(value):
-            path = f"{self.key_path(key)}[{index}]"
+            path = f"{parent}[{index}]"
             if isinstance(item, dict):
                 found.append((path, item))
             else:
