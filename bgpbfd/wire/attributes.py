@@ -13,15 +13,18 @@ from enum import StrEnum
 from struct import Struct
 from typing import Any, NamedTuple, TypeAlias
 
-from bgpbfd.wire.iana import AS_TRANS, AttributeCode, ErrorCode, SegmentType, UpdateSubcode
+from bgpbfd.wire.as_path import (
+    CONFED_KINDS,
+    MalformedAttribute,
+    Segment,
+    is_wide,
+    merge_as4_path,
+    path_length,
+    pull_as_path,
+    push_as_path,
+)
+from bgpbfd.wire.iana import AS_TRANS, AttributeCode, ErrorCode, UpdateSubcode
 from bgpbfd.wire.messages import NotificationError
-
-
-class Segment(NamedTuple):
-    """An AS_PATH segment: ``kind`` of SegmentType, ``asns`` in path order."""
-
-    kind: int
-    asns: tuple[int, ...]
 
 
 class UnknownAttribute(NamedTuple):
@@ -55,6 +58,30 @@ class PathAttributes:
     unknown: tuple[UnknownAttribute, ...] = ()
 
 
+__all__ = [
+    "ATTRIBUTES",
+    "OPTIONAL",
+    "PARTIAL",
+    "SPECS",
+    "TRANSITIVE",
+    "AttrSpec",
+    "AttributeFault",
+    "DecodedAttributes",
+    "MalformedAttribute",
+    "PathAttributes",
+    "RawAttribute",
+    "Segment",
+    "Treatment",
+    "UnknownAttribute",
+    "decode_attributes",
+    "encode_attribute",
+    "encode_attributes",
+    "merge_as4_path",
+    "missing",
+    "path_length",
+    "split_attributes",
+]
+
 OPTIONAL = 0x80
 TRANSITIVE = 0x40
 PARTIAL = 0x20
@@ -69,15 +96,6 @@ class Treatment(StrEnum):
     TREAT_AS_WITHDRAW = "treat-as-withdraw"
     ATTRIBUTE_DISCARD = "attribute-discard"
     IGNORED = "ignored"
-
-
-class MalformedAttribute(ValueError):
-    """A value that its attribute's definition forbids; ``subcode`` of UPDATE Message Error is RFC 4271 §6.3's."""
-
-    def __init__(self, subcode: UpdateSubcode, reason: str) -> None:
-        super().__init__(reason)
-        self.subcode = subcode
-        self.reason = reason
 
 
 class AttributeFault(NamedTuple):
@@ -107,10 +125,6 @@ class DecodedAttributes:
 
 # -- values ------------------------------------------------------------------------------------------------
 
-_AS2 = tuple(Struct(f"!{count}H") for count in range(256))
-_AS4 = tuple(Struct(f"!{count}I") for count in range(256))
-_CONFED_KINDS = frozenset({int(SegmentType.AS_CONFED_SEQUENCE), int(SegmentType.AS_CONFED_SET)})
-
 
 def _check_length(value: bytes, length: int) -> None:
     if len(value) != length:
@@ -129,51 +143,11 @@ def _pull_origin(value: bytes, asn4: bool) -> int:
     return value[0]
 
 
-def pull_as_path(value: bytes, asn4: bool) -> tuple[Segment, ...]:
-    """AS_PATH and AS4_PATH segments (RFC 7606 §7.2, RFC 7607 §2); raises MalformedAttribute 3/11."""
-    structs, width = (_AS4, 4) if asn4 else (_AS2, 2)
-    segments: list[Segment] = []
-    position = 0
-    end = len(value)
-    while position < end:
-        if end - position < 2:
-            raise MalformedAttribute(UpdateSubcode.MALFORMED_AS_PATH, "one octet left after the last segment")
-        kind = value[position]
-        count = value[position + 1]
-        if not 1 <= kind <= 4:
-            raise MalformedAttribute(UpdateSubcode.MALFORMED_AS_PATH, f"segment type {kind}")
-        if count == 0:
-            raise MalformedAttribute(UpdateSubcode.MALFORMED_AS_PATH, "empty segment")
-        position += 2
-        if position + count * width > end:
-            raise MalformedAttribute(UpdateSubcode.MALFORMED_AS_PATH, f"segment of {count} runs past the end")
-        asns = structs[count].unpack_from(value, position)
-        if 0 in asns:
-            raise MalformedAttribute(UpdateSubcode.MALFORMED_AS_PATH, "AS 0")
-        segments.append(Segment(kind, asns))
-        position += count * width
-    return tuple(segments)
-
-
-def push_as_path(path: Sequence[Segment], asn4: bool) -> bytes:
-    """Segments of more than 255 ASes are split; empty ones left out; ASes over 65535 become AS_TRANS where 2 octets."""
-    parts: list[bytes] = []
-    for kind, asns in path:
-        for start in range(0, len(asns), 255):
-            chunk = asns[start : start + 255]
-            if asn4:
-                octets = _AS4[len(chunk)].pack(*chunk)
-            else:
-                octets = _AS2[len(chunk)].pack(*[asn if asn <= 0xFFFF else AS_TRANS for asn in chunk])
-            parts.append(bytes((kind, len(chunk))) + octets)
-    return b"".join(parts)
-
-
 def _pull_as4_path(value: bytes, asn4: bool) -> tuple[Segment, ...]:
     if len(value) < 6 or len(value) % 2:
         raise MalformedAttribute(UpdateSubcode.ATTRIBUTE_LENGTH, f"length {len(value)}")
     # RFC 6793 §3: confederation segments are not allowed here; §6: cut them and go on
-    return tuple(segment for segment in pull_as_path(value, True) if segment.kind not in _CONFED_KINDS)
+    return tuple(segment for segment in pull_as_path(value, True) if segment.kind not in CONFED_KINDS)
 
 
 def _pull_address(value: bytes, asn4: bool) -> bytes:
@@ -206,7 +180,7 @@ def _pull_as4_aggregator(value: bytes, asn4: bool) -> tuple[int, bytes]:
 def _pull_communities(value: bytes, asn4: bool) -> tuple[int, ...]:
     _check_multiple(value, 4)
     count = len(value) // 4
-    return (_AS4[count] if count < 256 else Struct(f"!{count}I")).unpack(value)
+    return Struct(f"!{count}I").unpack(value)
 
 
 def _pull_large_communities(value: bytes, asn4: bool) -> tuple[tuple[int, int, int], ...]:
@@ -230,10 +204,6 @@ def _uint32(value: int | None) -> bytes | None:
     return None if value is None else value.to_bytes(4, "big")
 
 
-def _is_wide(path: Sequence[Segment]) -> bool:
-    return any(asn > 0xFFFF for segment in path for asn in segment.asns)
-
-
 def _push_aggregator(a: PathAttributes, asn4: bool) -> bytes | None:
     if a.aggregator is None:
         return None
@@ -245,9 +215,9 @@ def _push_aggregator(a: PathAttributes, asn4: bool) -> bytes | None:
 
 def _push_as4_path(a: PathAttributes, asn4: bool) -> bytes | None:
     # RFC 6793 §4.2.2: only where AS_PATH loses something, and without confederation segments
-    if asn4 or not _is_wide(a.as_path):
+    if asn4 or not is_wide(a.as_path):
         return None
-    return push_as_path([s for s in a.as_path if s.kind not in _CONFED_KINDS], True) or None
+    return push_as_path([s for s in a.as_path if s.kind not in CONFED_KINDS], True) or None
 
 
 def _push_as4_aggregator(a: PathAttributes, asn4: bool) -> bytes | None:
@@ -506,7 +476,7 @@ def missing(code: AttributeCode) -> AttributeFault:
 
 def _external_path_fault(path: tuple[Segment, ...], asn4: bool, remote_asn: int) -> str | None:
     """RFC 5065 §5: no confederation segments over eBGP; RFC 4271 §6.3: the leftmost AS is the peer's."""
-    if any(segment.kind in _CONFED_KINDS for segment in path):
+    if any(segment.kind in CONFED_KINDS for segment in path):
         return "confederation segment from an external peer"
     expected = remote_asn if asn4 or remote_asn <= 0xFFFF else AS_TRANS
     if remote_asn and (not path or path[0].asns[0] != expected):
@@ -525,44 +495,6 @@ def _merge_as4(values: dict[str, Any]) -> None:
         values["aggregator"] = as4_aggregator
     if as4_path and "as_path" in values:
         values["as_path"] = merge_as4_path(values["as_path"], as4_path)
-
-
-def path_length(path: Sequence[Segment]) -> int:
-    """ASes counted as RFC 4271 §9.1.2.2 a and RFC 5065 §5.3 do: a set is one, confederation segments are none."""
-    total = 0
-    for kind, asns in path:
-        if kind == SegmentType.AS_SEQUENCE:
-            total += len(asns)
-        elif kind == SegmentType.AS_SET:
-            total += 1
-    return total
-
-
-def merge_as4_path(path: tuple[Segment, ...], as4_path: tuple[Segment, ...]) -> tuple[Segment, ...]:
-    """RFC 6793 §4.2.3: the surplus head of AS_PATH, then AS4_PATH; AS_PATH alone when AS4_PATH is the longer one."""
-    surplus = path_length(path) - path_length(as4_path)
-    if surplus < 0:
-        return path
-    merged: list[Segment] = []
-    for segment in path:
-        if segment.kind in _CONFED_KINDS:
-            merged.append(segment)  # leading, or adjacent to one that is taken over
-            continue
-        if surplus == 0:
-            break
-        if segment.kind == SegmentType.AS_SET:
-            merged.append(segment)
-            surplus -= 1
-        else:
-            taken = segment.asns[:surplus]
-            merged.append(Segment(segment.kind, taken))
-            surplus -= len(taken)
-            if len(taken) < len(segment.asns):
-                break
-    rest = list(as4_path)
-    if merged and merged[-1].kind == rest[0].kind == SegmentType.AS_SEQUENCE:
-        merged[-1] = Segment(SegmentType.AS_SEQUENCE, merged[-1].asns + rest.pop(0).asns)
-    return tuple(merged + rest)
 
 
 # -- sending -----------------------------------------------------------------------------------------------

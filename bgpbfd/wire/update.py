@@ -152,7 +152,7 @@ def _decode(withdrawn_field: bytes, block: bytes, nlri_field: bytes, context: Up
         rest, rest_items = block, items
         if reach_item is not None or unreach_item is not None:
             kept = [item for item in items if item is not reach_item and item is not unreach_item]
-            if not nlri_field:
+            if reach_item is not None and not nlri_field:
                 # RFC 4760 §3: NEXT_HOP beside no other NLRI than MP_REACH_NLRI's is ignored
                 kept = [item for item in kept if item[1] != AttributeCode.NEXT_HOP]
             rest = b"".join([block[item[2] : item[4]] for item in kept])
