@@ -25,7 +25,7 @@ wanted and cannot be sent, saying why."""
 Candidates: TypeAlias = Callable[[Family], Iterable[bytes]]
 """Every NLRI of the family for which ``Wanted`` might answer with more than None."""
 
-SLICE = 2048
+SLICE = 1024
 """Prefixes looked up in one turn, a few ms."""
 _BORR, _EORR = 1, 2  # RFC 7313 §3.2, Message Subtype
 _DOES_NOT_FIT = "does not fit into one message with its attributes (RFC 4271 §9.2)"
@@ -100,6 +100,7 @@ class Announcer:
         self._groups: deque[_Group] = deque()
         self._by_value: dict[tuple[Family, PathAttributes], _Group] = {}
         self._exported: dict[tuple[int, int, Family], tuple[PathAttributes, PeerInfo | None, PathAttributes | str]] = {}
+        self._exported_values: dict[tuple[PathAttributes, PeerInfo | None, Family], PathAttributes | str] = {}
         self.refused_by_size = 0
 
     # -- the session ---------------------------------------------------------------------------------------
@@ -123,11 +124,13 @@ class Announcer:
         self._groups.clear()
         self._by_value.clear()
         self._exported.clear()
+        self._exported_values.clear()
 
     def change_export(self, export: ExportContext) -> None:
         """Routes leave in another way from now on: everything is compared with what was sent."""
         self._export = export
         self._exported.clear()
+        self._exported_values.clear()
         self.mark_all()
 
     def exported(
@@ -145,7 +148,14 @@ class Announcer:
             if len(self._exported) >= _CACHE_LIMIT:
                 self._exported.clear()
             # The entry holds what its key is made of, so that the ids stay theirs.
-            hit = (attributes, learned_from, export(attributes, learned_from, self._export, family))
+            by_value = (attributes, learned_from, family)
+            result = self._exported_values.get(by_value)
+            if result is None:
+                if len(self._exported_values) >= _CACHE_LIMIT:
+                    self._exported_values.clear()
+                result = export(attributes, learned_from, self._export, family)
+                self._exported_values[by_value] = result
+            hit = (attributes, learned_from, result)
             self._exported[key] = hit
         return hit[2]
 

@@ -63,20 +63,19 @@ def export(
         if isinstance(found, str):
             return found
         next_hop = found
-    sent = replace(attributes, next_hop=next_hop)
-    if learned_from is not None:
-        sent = _passed_on(sent, context)
+    sent = attributes if learned_from is None else _passed_on(attributes, context)
     if context.external:
         return replace(
             sent,
+            next_hop=next_hop,
             as_path=prepend(context.local_asn, sent.as_path),
             local_pref=None,  # RFC 4271 §5.1.5: MUST NOT be sent to external peers
             originator_id=None,  # RFC 4456 §8: both are of the local AS only
             cluster_list=(),
         )
-    if sent.local_pref is None:
-        sent = replace(sent, local_pref=DEFAULT_LOCAL_PREF)  # RFC 4271 §5.1.5: SHALL be there for internal peers
-    return sent
+    # RFC 4271 §5.1.5: LOCAL_PREF SHALL be there for internal peers.
+    preference = DEFAULT_LOCAL_PREF if sent.local_pref is None else sent.local_pref
+    return replace(sent, next_hop=next_hop, local_pref=preference)
 
 
 def prepend(asn: int, as_path: tuple[Segment, ...]) -> tuple[Segment, ...]:

@@ -43,7 +43,7 @@ class Path:
     ``reason`` is None for a usable path, else why RFC 4271 §9.1.2 keeps it out of the decision.
     """
 
-    __slots__ = ("attributes", "info", "peer", "reason", "received_at")
+    __slots__ = ("_rank", "attributes", "info", "peer", "reason", "received_at")
 
     def __init__(
         self, peer: PeerId, info: PeerInfo, attributes: PathAttributes, received_at: Instant, reason: str | None
@@ -53,6 +53,15 @@ class Path:
         self.attributes = attributes
         self.received_at = received_at
         self.reason = reason
+        self._rank: tuple[int, int, int] | None = None
+
+    def rank(self) -> tuple[int, int, int]:
+        """The steps that look at this path alone, lowest first; kept, as a whole UPDATE's prefixes ask for it."""
+        if self._rank is None:
+            attributes = self.attributes
+            preference = DEFAULT_LOCAL_PREF if attributes.local_pref is None else attributes.local_pref
+            self._rank = (-preference, as_path_length(attributes), attributes.origin)
+        return self._rank
 
 
 def as_path_length(attributes: PathAttributes) -> int:
@@ -79,11 +88,6 @@ def neighbor_asn(path: Path) -> int | None:
     return path.info.local_asn
 
 
-def _local_pref(path: Path) -> int:
-    value = path.attributes.local_pref
-    return -(DEFAULT_LOCAL_PREF if value is None else value)
-
-
 def _router_id(path: Path) -> int:
     # RFC 4456 §9: ORIGINATOR_ID stands in for the router id.
     originator = path.attributes.originator_id
@@ -108,10 +112,8 @@ def _lowest(rank: Callable[[Path], int]) -> Callable[[Sequence[Path]], list[Path
     return keep
 
 
+_RANKS = ("local-pref", "as-path-length", "origin")  # the parts of Path.rank()
 _STEPS: tuple[tuple[str, Callable[[Sequence[Path]], list[Path]]], ...] = (
-    ("local-pref", _lowest(_local_pref)),
-    ("as-path-length", _lowest(lambda path: as_path_length(path.attributes))),
-    ("origin", _lowest(lambda path: path.attributes.origin)),
     ("med", _lowest_med),
     ("external", _lowest(lambda path: 0 if path.info.external else 1)),
     ("router-id", _lowest(_router_id)),
@@ -132,6 +134,13 @@ def best_path(paths: Sequence[Path]) -> tuple[Path, str] | None:
         return None
     if len(remaining) == 1:
         return remaining[0], ONLY_PATH
+    ranks = [path.rank() for path in remaining]
+    lowest = min(ranks)
+    if ranks.count(lowest) == 1:
+        for number, word in enumerate(_RANKS, 1):
+            if sum(rank[:number] == lowest[:number] for rank in ranks) == 1:
+                return remaining[ranks.index(lowest)], word
+    remaining = [path for path, rank in zip(remaining, ranks, strict=True) if rank == lowest]
     for word, keep in _STEPS:
         remaining = keep(remaining)
         if len(remaining) == 1:

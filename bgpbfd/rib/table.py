@@ -106,17 +106,20 @@ class Rib:
             self._announce(peer, table, reach.family, reach.nlri, path, changed if report else None)
         return changed
 
-    def flush(self, peer: PeerId) -> list[tuple[Family, bytes]]:
-        """Forget the peer's session and all that it taught; return the (family, NLRI) whose best path changed."""
+    def flush(self, peer: PeerId, *, report: bool = True) -> list[tuple[Family, bytes]]:
+        """Forget the peer's session and all that it taught; return the (family, NLRI) whose best path changed.
+
+        ``report`` as in ``apply``.
+        """
         state = self._peers.pop(peer, None)
-        if state is None:
+        if state is None or not report:
             return []
         changed: list[tuple[Family, bytes]] = []
         for family, table in state.tables.items():
             others = self._others(peer, family)
             for shard in table.shards:
                 for nlri, path in shard.items():
-                    if path.reason is None and _matters(path, None, _paths(others, nlri)):
+                    if path.reason is None and (not others or _matters(path, None, _paths(others, nlri))):
                         changed.append((family, nlri))
         return changed
 
@@ -184,11 +187,7 @@ class Rib:
             shard[item] = path
             if changed is None:
                 continue
-            if not others:
-                if path.reason is None or (old is not None and old.reason is None):
-                    changed.append((family, item))
-                continue
-            if _matters(old, path, _paths(others, item)):
+            if _matters(old, path, _paths(others, item) if others else []):
                 changed.append((family, item))
         table.count += added
 
@@ -233,6 +232,8 @@ def _matters(old: Path | None, new: Path | None, rivals: list[Path]) -> bool:
     Both decisions are made in full: as MED compares only within one AS, a path that is never the best can still decide
     between two others (RFC 4271 §9.1.2.2 c).
     """
+    if not rivals:
+        return (old is not None and old.reason is None) or (new is not None and new.reason is None)
     before = best_path(rivals if old is None else [old, *rivals])
     after = best_path(rivals if new is None else [new, *rivals])
     return (None if before is None else before[0]) is not (None if after is None else after[0])

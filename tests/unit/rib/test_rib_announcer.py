@@ -192,6 +192,34 @@ def test_a_withdrawal_overtakes_announcements_that_are_still_waiting(monkeypatch
     assert shape(bench.drain(3))[0] == ("-", {gone})
 
 
+def test_a_withdrawal_that_waits_is_dropped_when_the_route_comes_back() -> None:
+    bench = Bench()
+    bench.set(P1, PathAttributes())
+    bench.set(P3, PathAttributes())
+    bench.up()
+    bench.drain()
+    bench.set(P1, None)
+    bench.set(P3, None)
+    assert shape(bench.announcer.next_batch(1)) == [("-", {P1})]
+    bench.set(P3, PathAttributes())
+    assert bench.drain() == []
+    assert bench.announcer.sent_attributes(IPV6_UNICAST, P3.nlri) is not None
+
+
+def test_end_marks_wait_for_all_of_their_family() -> None:
+    bench = Bench()
+    for number in range(5):
+        bench.set(Prefix(1, bytes((8, number))), PathAttributes(med=number))
+    bench.up(end_of_rib=True)
+    kinds = [item[0] for item in shape(bench.drain(2))]
+    assert kinds.index("eor") == 5
+    bench.announcer.resend(IPV4_UNICAST, enhanced=True)
+    found = shape(bench.drain(2))
+    assert found[0] == ("refresh", IPV4_UNICAST, 1)
+    assert found[-1] == ("refresh", IPV4_UNICAST, 2)
+    assert [item[0] for item in found[1:-1]] == ["+"] * 5
+
+
 def test_a_staged_route_that_is_no_longer_wanted_is_never_sent() -> None:
     bench = Bench()
     bench.up()
@@ -362,3 +390,15 @@ def test_one_turn_looks_up_a_slice_only(monkeypatch: pytest.MonkeyPatch) -> None
         assert len(asked) - before <= 10
     assert [len(shape(batch)) for batch in batches] == [0] * 9 + [3]
     assert len(asked) == 95
+
+
+def test_a_changed_export_sends_what_comes_out_differently() -> None:
+    bench = Bench()
+    bench.set(P1, PathAttributes())
+    bench.set(P2, PathAttributes(next_hop=b"\xc0\0\x02\x63"))
+    bench.up()
+    bench.drain()
+    bench.announcer.change_export(replace(EXPORT, local_ipv4=b"\xc0\0\x02\x0b"))
+    (message,) = bench.drain()
+    assert shape([message]) == [("+", {P1})]
+    assert decode(message).announced[0].attributes.next_hop == b"\xc0\0\x02\x0b"
