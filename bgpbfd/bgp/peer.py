@@ -167,6 +167,8 @@ class Peer:
                 connection = self._connections.get(event.conn)
                 if connection is None:
                     self.tally.discard("event of a closed connection")
+                elif connection.state is State.CONNECT:
+                    self.tally.discard("data before the connection")
                 else:
                     connection.receive(event.data, now)
             case SendUpdates():

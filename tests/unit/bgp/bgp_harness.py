@@ -66,9 +66,7 @@ OPEN = open_message()
 KEEPALIVE = message(4)
 END_OF_RIB = message(2, bytes(4))
 # ORIGIN IGP, AS_PATH 65001 (4 octets), NEXT_HOP 192.0.2.1, 203.0.113.0/24
-UPDATE = message(
-    2, bytes.fromhex("0000 0014 40010100 400206 0201 0000fde9 400304 c0000201 18 cb0071".replace(" ", ""))
-)
+UPDATE = message(2, bytes.fromhex("0000 0014 40010100 400206 0201 0000fde9 400304 c0000201 18 cb0071".replace(" ", "")))
 UPDATE_BAD_LENGTHS = message(2, bytes.fromhex("00ff0000"))  # withdrawn length beyond the message: 3/1
 REFRESH = message(5, bytes((0, 1, 0, 1)))
 
