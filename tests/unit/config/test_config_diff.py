@@ -76,6 +76,12 @@ def test_worst_impact_of_several_keys_counts() -> None:
     assert change.reset_keys == ("hold_timer",)
 
 
+def test_enabled_acts_at_once_and_waits_for_no_session() -> None:
+    (change,) = changes(PEER, f"{PEER}enabled = false\n")
+    assert isinstance(change, PeerChanged)
+    assert change.reset_keys == ()
+
+
 def test_a_disabled_peer_has_no_session_to_reset() -> None:
     (change,) = changes(f"{PEER}enabled = false\n", f"{PEER}hold_timer = 90\n")
     assert change.impact is Impact.HITLESS

@@ -46,6 +46,7 @@ PEER_RULES = [
     ('interface = "a/b"', "interface", "1 to 15 characters"),
     ("max_prefixes = 0", "max_prefixes", "1 to"),
     ('description = "a\\u001b[2J"', "description", "control characters"),
+    ('description = " "', "description", "not empty"),
     ("enabled = 1", "enabled", "true or false"),
     ('bfd = "fast"', "bfd", "none is defined"),
     ("bfd = 3", "bfd", "true, a profile's name or a table"),
@@ -117,6 +118,8 @@ TOP_RULES = [
     ('"a b" = 1', '"a b"', "unknown key"),
     ('warnings = ["x"]', "warnings", "unknown key"),
     ('include = ["a.toml"]', "include[0]", "can include"),
+    ("include = [5]", "include[0]", "a file's name"),
+    ("include = 5", "include", "a list of file patterns"),
 ]
 
 
@@ -222,6 +225,24 @@ def test_link_local_scope_and_interface_have_to_agree() -> None:
     peer = '[[peers]]\nremote_ip = "fe80::1%eth0"\nremote_as = 1\n'
     assert "eth0" in only(f'{HEAD}{peer}interface = "eth1"\n', "peers[0].interface")
     assert loads(f'{HEAD}{peer}interface = "eth0"\n').peers[0].id == "fe80::1%eth0"
+
+
+def test_link_local_peer_is_known_by_address_and_interface() -> None:
+    peer = loads(f'{HEAD}[[peers]]\nremote_ip = "fe80::1"\nremote_as = 1\ninterface = "eth1"\n').peers[0]
+    assert (peer.id, peer.remote_ip, peer.interface) == ("fe80::1%eth1", "fe80::1", "eth1")
+
+
+def test_link_local_peers_on_two_interfaces_are_two() -> None:
+    peers = "".join(f'[[peers]]\nremote_ip = "fe80::1%eth{i}"\nremote_as = 1\n' for i in range(2))
+    assert [peer.id for peer in loads(HEAD + peers).peers] == ["fe80::1%eth0", "fe80::1%eth1"]
+
+
+def test_link_local_local_ip_needs_the_peers_interface() -> None:
+    peer = '[[peers]]\nremote_ip = "fe80::1%eth0"\nremote_as = 1\n'
+    assert "'eth1'" in only(f'{HEAD}{peer}local_ip = "fe80::2%eth1"\n', "peers[0].local_ip")
+    assert loads(f'{HEAD}{peer}local_ip = "fe80::2%eth0"\n').peers[0].local_ip == "fe80::2"
+    far = '[[peers]]\nremote_ip = "2001:db8::1"\nremote_as = 1\nlocal_ip = "fe80::2"\n'
+    assert "set interface" in only(HEAD + far, "peers[0].local_ip")
 
 
 def test_bfd_bind_has_to_cover_the_peer() -> None:
