@@ -28,6 +28,7 @@ PREFIX = "203.0.113.53/32"
 START_TIMEOUT_S = 20.0
 FAILURE_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
+SILENCE_S = 1.0  # how much longer the router stays away, for a person to see it
 
 _CONFIG = """\
 router_id = "{router_id}"
@@ -254,13 +255,16 @@ async def _show(announcer: _Daemon, router: _Daemon) -> None:
     if await _peer_is(announcer, state="established"):
         raise DemoFailed("BGP is established although the router is silent")
 
+    await asyncio.sleep(SILENCE_S)
     back = time.monotonic()
     router.resume()
     _say("the router is back")
     await _until("BFD up again", lambda: _peer_is(announcer, bfd="up"), START_TIMEOUT_S)
     _say(f"BFD is up again after {time.monotonic() - back:.2f} s")
     await _until("BGP established again", lambda: _peer_is(announcer, state="established"), START_TIMEOUT_S)
-    await _until("the prefix at the router again", lambda: _learned(router), START_TIMEOUT_S)
+    await _until(
+        "the prefix at the router again", lambda: _learned(router, after=route["received_at"]), START_TIMEOUT_S
+    )
     _say(f"BGP is established and the router has {PREFIX} again after {time.monotonic() - back:.2f} s")
 
 
@@ -285,8 +289,10 @@ async def _peer_is(daemon: _Daemon, **wanted: str) -> bool:
     return bool(peers) and all(peers[0][field] == value for field, value in wanted.items())
 
 
-async def _learned(router: _Daemon) -> Any:
-    return next((route for route in await router.call("show_routes_learned") if route["prefix"] == PREFIX), None)
+async def _learned(router: _Daemon, after: float = 0.0) -> Any:
+    """The prefix as the router has it, if it came ``after`` (Unix time)."""
+    routes = await router.call("show_routes_learned")
+    return next((r for r in routes if r["prefix"] == PREFIX and r["received_at"] > after), None)
 
 
 async def _last_event(daemon: _Daemon) -> int:

@@ -1,0 +1,274 @@
+"""Whole engines joined in virtual time: simulated TCP, timers and BFD; no socket, no sleep."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bgpbfd.bfd import protocol as bfd
+from bgpbfd.bgp.events import ConnId, Endpoint
+from bgpbfd.config.load import loads
+from bgpbfd.config.model import Config
+from bgpbfd.control.engine import Engine
+from bgpbfd.control.operations import Operations
+from bgpbfd.control.ports import DialTarget, InterfaceAddresses
+from bgpbfd.control.reconcile import apply_config
+from bgpbfd.control.recorder import Recorder
+from bgpbfd.core import MILLISECOND, SECOND, Instant, PeerId
+from bgpbfd.wire.messages import MessageReader
+
+DELAY = MILLISECOND
+
+
+def pack(text: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+
+
+class World:
+    """Virtual time, and the hosts by address."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.now: Instant = SECOND
+        self.rng = random.Random(seed)
+        self.hosts: dict[str, Host] = {}
+        self.cut: set[frozenset[str]] = set()  # pairs of hosts between which nothing passes
+        self._queue: list[tuple[Instant, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+
+    def at(self, when: Instant, call: Callable[[], None]) -> None:
+        heapq.heappush(self._queue, (when, next(self._order), call))
+
+    def run(self, duration: int) -> None:
+        end = self.now + duration
+        while self._queue and self._queue[0][0] <= end:
+            when, _, call = heapq.heappop(self._queue)
+            self.now = max(self.now, when)
+            call()
+        self.now = end
+
+    def passes(self, one: str, other: str) -> bool:
+        return frozenset({one, other}) not in self.cut
+
+    def host(self, address: str, toml: str, *, ipv6: str | None = None) -> Host:
+        host = Host(self, address, ipv6)
+        self.hosts[address] = host
+        host.load(toml)
+        return host
+
+
+@dataclass
+class Link:
+    """One TCP connection: two ends, each (host address, peer, conn)."""
+
+    ends: dict[str, tuple[PeerId, ConnId]] = field(default_factory=dict)
+    open: bool = True
+
+
+class Host:
+    """An engine with everything around it simulated; implements its ports."""
+
+    def __init__(self, world: World, address: str, ipv6: str | None) -> None:
+        self.world = world
+        self.address = address
+        self.ipv6 = ipv6
+        self.links: dict[tuple[PeerId, ConnId], tuple[Link, str]] = {}
+        self.sent: list[tuple[PeerId, int, bytes]] = []  # (peer, message type, body)
+        self.readers: dict[tuple[PeerId, ConnId], MessageReader] = {}
+        self.armed: dict[str, Instant] = {}
+        self.blocked: set[PeerId] = set()  # peers whose connection takes no more UPDATEs
+        self.listening_on: tuple[str, ...] = ()
+        self.bfd_commands: list[object] = []
+        self.bfd_keys: set[str] = set()
+        self.ports = itertools.count(30000)
+        self.discards: dict[str, int] = {}
+        self.recorder = Recorder()
+        self.engine = Engine(
+            Config(router_id="192.0.2.1", default_as=1),
+            clock=self,
+            timers=self,
+            connections=self,
+            bfd_control=self,
+            interfaces=self,
+            rng=world.rng,
+            recorder=self.recorder,
+        )
+        self.config = Config(router_id="192.0.2.1", default_as=1)
+        self.operations = Operations(self.engine, self._load)
+
+    async def _load(self) -> Config:
+        return self.config
+
+    def load(self, toml: str) -> None:
+        self.config = loads(toml)
+        apply_config(self.engine, self.config)
+
+    # Clock
+    def now(self) -> Instant:
+        return self.world.now
+
+    def wall(self, at: Instant) -> float:
+        return at / 1e6
+
+    # Timers
+    def arm(self, key: str, deadline: Instant | None, callback: Callable[[], None]) -> None:
+        if deadline is None:
+            self.armed.pop(key, None)
+            return
+        if self.armed.get(key) == deadline:
+            return
+        self.armed[key] = deadline
+
+        def fire() -> None:
+            if self.armed.get(key) == deadline:
+                del self.armed[key]
+                callback()
+
+        self.world.at(max(deadline, self.world.now), fire)
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        self.world.at(self.world.now, callback)
+
+    # Interfaces
+    def around(self, local: bytes, remote: bytes) -> InterfaceAddresses:
+        return InterfaceAddresses(pack(self.address), pack(self.ipv6) if self.ipv6 else None, None, on_link=True)
+
+    def name(self, index: int) -> str | None:
+        return None
+
+    def all_addresses(self) -> frozenset[bytes]:
+        return frozenset({pack(self.address)})
+
+    # Connections
+    def listen(self, addresses: tuple[str, ...]) -> None:
+        self.listening_on = addresses
+
+    def dial(self, peer: PeerId, conn: ConnId, target: DialTarget) -> None:
+        self.world.at(self.world.now + DELAY, lambda: self._arrive(peer, conn, target))
+
+    def _arrive(self, peer: PeerId, conn: ConnId, target: DialTarget) -> None:
+        if not self.world.passes(self.address, target.remote):
+            return  # the SYN is lost; the core gives up by its own timer
+        other = self.world.hosts.get(target.remote)
+        here = Endpoint(pack(self.address), self.address, next(self.ports))
+        there = Endpoint(pack(target.remote), target.remote, target.port)
+        accepted = other.engine.connection_accepted(there, here) if other and other.listening_on else None
+        if accepted is None or other is None:
+            self.engine.connection_failed(peer, conn, "Connection refused")
+            return
+        link = Link({self.address: (peer, conn), other.address: accepted})
+        self.links[peer, conn] = (link, other.address)
+        other.links[accepted] = (link, self.address)
+        other.engine.connection_confirmed(*accepted, there, here)
+        if link.open:
+            self.engine.dial_succeeded(peer, conn, here, there)
+
+    def send(self, peer: PeerId, conn: ConnId, data: bytes) -> None:
+        reader = self.readers.setdefault((peer, conn), MessageReader())
+        reader.extended = True
+        reader.feed(data)
+        while (message := reader.next_message()) is not None:
+            self.sent.append((peer, message[0], bytes(message[1])))
+        found = self.links.get((peer, conn))
+        if found is not None:
+            self._transfer(*found, lambda host, end: host.engine.data_received(*end, data))
+
+    def _transfer(self, link: Link, other: str, deliver: Callable[[Host, tuple[PeerId, ConnId]], None]) -> None:
+        host = self.world.hosts[other]
+
+        def arrive() -> None:
+            end = link.ends.get(other)
+            if end is not None and end in host.links and self.world.passes(self.address, other):
+                deliver(host, end)
+
+        self.world.at(self.world.now + DELAY, arrive)
+
+    def close(self, peer: PeerId, conn: ConnId, linger: bool) -> None:
+        found = self.links.pop((peer, conn), None)
+        if found is None:
+            return
+        link, other = found
+        link.open = False
+        link.ends.pop(self.address, None)
+
+        def ended(host: Host, end: tuple[PeerId, ConnId]) -> None:
+            host.links.pop(end, None)
+            host.engine.connection_failed(*end, "the peer closed the connection")
+
+        self._transfer(link, other, ended)
+
+    def writable(self, peer: PeerId, conn: ConnId) -> bool:
+        return peer not in self.blocked
+
+    # BFD
+    def bind(self, addresses: list[str]) -> None:
+        self.bfd_commands.append(("bind", tuple(addresses)))
+
+    def add(self, session: bfd.Add) -> int:
+        self.bfd_commands.append(session)
+        self.bfd_keys.add(session.key)
+        return 1
+
+    def change(self, key: str, timers: bfd.Timers) -> None:
+        self.bfd_commands.append(("change", key, timers))
+
+    def remove(self, key: str) -> None:
+        self.bfd_keys.remove(key)
+        self.bfd_commands.append(("remove", key))
+
+    def set_admin_down(self, key: str, admin_down: bool) -> None:
+        self.bfd_commands.append(("admin-down", key, admin_down))
+
+    def clear(self, key: str | None = None) -> None:
+        self.bfd_commands.append(("clear", key))
+
+    async def query(self) -> list[bfd.SessionReport]:
+        return []
+
+    def bfd_says(
+        self,
+        key: str,
+        old: str,
+        new: str,
+        *,
+        diag: int = 0,
+        remote_admin_down: bool = False,
+        blame: str = "",
+        silence: int = 150 * MILLISECOND,
+    ) -> None:
+        """The worker's word on a session."""
+        self.engine.bfd_event(
+            bfd.StateChange(
+                key=key,
+                generation=1,
+                old=old,
+                new=new,
+                diag=diag,
+                remote_diag=7 if remote_admin_down else 0,
+                remote_admin_down=remote_admin_down,
+                blame=blame,
+                at=self.world.now,
+                last_rx=self.world.now - silence,
+                previous_rx=self.world.now - silence - 50 * MILLISECOND,
+                detection_time_us=150 * MILLISECOND,
+            )
+        )
+
+    # what tests ask
+    def state(self, peer: str) -> str:
+        return self.operations.neighbor(peer).state
+
+    def learned(self, peer: str | None = None) -> set[str]:
+        return {str(route.prefix) for route in self.operations.routes_learned(peer)}
+
+    def events(self, kind: str) -> list[str]:
+        return [event.text for event in self.operations.events(limit=10_000) if event.kind == kind]
+
+    def take_sent(self, kind: int) -> list[bytes]:
+        """Bodies of the messages of one type sent since the last call; forgets all others too."""
+        bodies = [body for _, message, body in self.sent if message == kind]
+        self.sent.clear()
+        return bodies
