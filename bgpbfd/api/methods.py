@@ -15,10 +15,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
-from jsonrpcserver import JsonRpcError, Result, Success
 
 from bgpbfd.api import views
 from bgpbfd.api.paging import Pages
+from bgpbfd.api.rpc import JsonRpcError, Result, Success
 from bgpbfd.api.views import Clock, Json
 from bgpbfd.config.faults import ConfigError
 from bgpbfd.config.load import parse_route
@@ -93,11 +93,11 @@ class Engine(Protocol):
         """Everything that is wanted, with how far it got."""
         ...
 
-    def advertise(self, route: StaticRoute, peers: list[str] | None) -> int:
+    def advertise(self, route: StaticRoute, peers: list[str] | None, /) -> int:
         """To how many peers it now goes; None: all."""
         ...
 
-    def withdraw(self, prefix: str, peers: list[str] | None) -> int: ...
+    def withdraw(self, prefix: str, peers: list[str] | None, /) -> int: ...
 
     async def reload(self) -> ReloadResult: ...
 

@@ -22,9 +22,9 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from jsonrpcserver.async_main import dispatch_to_serializable
 
 from bgpbfd.api.methods import METHODS, Context, Engine
+from bgpbfd.api.rpc import dispatch_to_serializable
 
 log = logging.getLogger("bgpbfd.api")
 
@@ -51,7 +51,7 @@ _BUSY_ANSWER = (
 )
 
 
-class ListenError(Exception):
+class ListenError(OSError):
     """An API socket cannot be opened; the text names it and says what to do."""
 
     def __init__(self, name: str, reason: str) -> None:
@@ -68,13 +68,19 @@ class _Listener:
     path: str | None = None
     inode: tuple[int, int] | None = None
 
+    def in_place(self) -> bool:
+        """A TCP socket always is; a Unix socket's file may have been removed or replaced by others."""
+        if self.path is None:
+            return True
+        try:
+            return _inode(self.path) == self.inode
+        except OSError:
+            return False
+
     def close(self) -> None:
         self.server.close()
-        if self.path is None:
-            return
-        with contextlib.suppress(OSError):
-            found = os.lstat(self.path)
-            if (found.st_dev, found.st_ino) == self.inode:
+        if self.path is not None and self.in_place():
+            with contextlib.suppress(OSError):
                 os.unlink(self.path)
 
 
@@ -126,13 +132,13 @@ class ApiServer:
         opened: dict[str, _Listener] = {}
         try:
             for name in wanted:
-                if name not in self._listeners:
+                if name not in self._listeners or not self._listeners[name].in_place():
                     opened[name] = await self._listen(name, unix_mode)
         except ListenError:
             for listener in opened.values():
                 listener.close()
             raise
-        for name in [name for name in self._listeners if name not in wanted]:
+        for name in [name for name in self._listeners if name not in wanted or name in opened]:
             self._listeners.pop(name).close()
         for listener in self._listeners.values():
             if listener.path is not None and unix_mode != self._unix_mode:
@@ -168,9 +174,9 @@ class ApiServer:
         if name.startswith("unix:"):
             path = name.removeprefix("unix:")
             sock = await asyncio.to_thread(_unix_socket, name, path, unix_mode)
-            found = os.lstat(path)
+            inode = _inode(path)
             server = await loop.create_unix_server(self._protocol, sock=sock, backlog=BACKLOG)
-            return _Listener(server, path, (found.st_dev, found.st_ino))
+            return _Listener(server, path, inode)
         sock = _tcp_socket(name)
         return _Listener(await loop.create_server(self._protocol, sock=sock, backlog=BACKLOG))
 
@@ -362,6 +368,11 @@ def _bind_unix(sock: socket.socket, path: str, scratch: str, mode: int) -> None:
         with contextlib.suppress(OSError):
             os.unlink(scratch)
         raise
+
+
+def _inode(path: str) -> tuple[int, int]:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino
 
 
 def _make_way(name: str, path: str) -> None:

@@ -198,7 +198,9 @@ class FakeEngine:
             for number in range(1, 6)
         ]
     )
-    result: ReloadResult = ReloadResult(True, (PlannedChange('peers["x"]', "peer x: added", "soft"),))
+    result: ReloadResult = field(
+        default_factory=lambda: ReloadResult(True, (PlannedChange('peers["x"]', "peer x: added", "soft"),))
+    )
     config: Any = field(default_factory=lambda: {"router_id": "192.0.2.10", "peers": [{"remote_ip": "192.0.2.1"}]})
 
     def now(self) -> Instant:
