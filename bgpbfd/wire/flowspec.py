@@ -259,6 +259,19 @@ def encode_rule(rule: FlowRule) -> bytes:
     return b"".join(bytes((match.kind,)) + _encode_match(rule.afi, match) for match in rule.matches)
 
 
+def decode_nlri(afi: int, nlri: bytes) -> FlowRule:
+    """One rule with its length before it, as UPDATEs carry it. Raises FramingError or RuleError."""
+    bodies = split_nlri(nlri)
+    if len(bodies) != 1:
+        raise FramingError(f"{len(bodies)} flow specifications; expected one", nlri)
+    return decode_rule(afi, bodies[0])
+
+
+def encode_nlri(rule: FlowRule) -> bytes:
+    """The rule with its length before it; raises ValueError above 4095 octets."""
+    return frame_rule(encode_rule(rule))
+
+
 def _encode_match(afi: int, match: Match) -> bytes:
     if isinstance(match, PrefixMatch):
         head = (match.length,) if afi == AFI_IPV4 else (match.length, match.offset)

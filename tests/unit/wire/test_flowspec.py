@@ -66,7 +66,8 @@ def test_rfc8955_4_3_and_rfc8956_3_8_examples(afi: int, nlri: str, text: list[st
     decoded = flowspec.decode_rule(afi, body)
     assert flowspec_text.format_rule(decoded) == text
     assert flowspec.frame_rule(flowspec.encode_rule(decoded)) == octets(nlri)
-    assert flowspec.frame_rule(flowspec.encode_rule(rule(afi, *text))) == octets(nlri)
+    assert flowspec.encode_nlri(rule(afi, *text)) == octets(nlri)
+    assert flowspec.decode_nlri(afi, octets(nlri)) == decoded
 
 
 def test_bgpd_rs_example_of_the_configuration() -> None:
@@ -101,6 +102,12 @@ def test_rfc8955_4_1_a_rule_above_4095_octets_cannot_be_framed() -> None:
 def test_a_length_beyond_the_field_is_a_framing_error(data: str) -> None:
     with pytest.raises(FramingError):
         flowspec.split_nlri(octets(data))
+
+
+@pytest.mark.parametrize("data", ["", "03 03 81 06 03 03 81 11"])
+def test_one_nlri_is_one_rule(data: str) -> None:
+    with pytest.raises(FramingError, match="expected one"):
+        flowspec.decode_nlri(AFI_IPV4, octets(data))
 
 
 # -- malformed rules ---------------------------------------------------------------------------------------
