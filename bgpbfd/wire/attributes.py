@@ -120,6 +120,8 @@ class DecodedAttributes:
     @property
     def withdraw(self) -> AttributeFault | None:
         """The first fault that asks for treat-as-withdraw."""
+        if not self.faults:
+            return None
         return next((f for f in self.faults if f.treatment is Treatment.TREAT_AS_WITHDRAW), None)
 
 

@@ -162,7 +162,9 @@ def test_updates_are_packed_to_the_negotiated_length(family: Family, limit: int)
     for messages in (encode_announce(family, attributes, nlri, context), encode_withdraw(family, nlri, context)):
         assert all(limit - size < len(m) <= limit for m in messages[:-1])
         got = [decode_update(m[19:], context) for m in messages]
-        assert [p for u in got for r in [*u.announced, *u.withdrawn] for p in r.nlri] == nlri
+        assert [p for u in got for r in u.announced for p in r.nlri] + [
+            p for u in got for r in u.withdrawn for p in r.nlri
+        ] == nlri
 
 
 def test_uneven_lengths_fill_the_message_too() -> None:
