@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from bgpbfd.config.model import Config, Listen, PeerConfig, Secret, StaticRoute, UnixListen
+from bgpbfd.config.model import ApiConfig, Config, Listen, PeerConfig, Secret, StaticRoute, UnixListen
 from bgpbfd.core import Family, Prefix
 from bgpbfd.wire.text import format_as_path, format_community, format_extended, format_large, origin_text
 
@@ -13,7 +13,7 @@ MASKED = "…"
 
 def dump_config(config: Config) -> dict[str, object]:
     """JSON-able, keys as in the file; what is unset is left out. ``warnings`` and ``files`` are told beside it."""
-    return {name: _plain(getattr(config, name)) for name in Config.__struct_fields__ if _worth(getattr(config, name))}
+    return _struct(config)
 
 
 def _worth(value: object) -> bool:
@@ -22,6 +22,8 @@ def _worth(value: object) -> bool:
 
 def _plain(value: object) -> object:
     match value:
+        case ApiConfig():
+            return _struct(value) | {"unix_mode": f"{value.unix_mode:04o}"}
         case Secret():
             return MASKED
         case StaticRoute():
@@ -31,8 +33,7 @@ def _plain(value: object) -> object:
         case Family() | Prefix() | Listen() | UnixListen():
             return str(value)
         case msgspec.Struct():
-            fields = value.__struct_fields__
-            return {name: _plain(getattr(value, name)) for name in fields if _worth(getattr(value, name))}
+            return _struct(value)
         case dict():
             return {str(key): _plain(item) for key, item in value.items()}
         case list() | tuple():
@@ -41,9 +42,14 @@ def _plain(value: object) -> object:
             return value
 
 
+def _struct(value: msgspec.Struct) -> dict[str, object]:
+    fields = value.__struct_fields__
+    return {name: _plain(getattr(value, name)) for name in fields if _worth(getattr(value, name))}
+
+
 def _peer(peer: PeerConfig) -> dict[str, object]:
-    fields = (name for name in PeerConfig.__struct_fields__ if name != "id")
-    plain = {name: _plain(getattr(peer, name)) for name in fields if _worth(getattr(peer, name))}
+    plain = _struct(peer)
+    del plain["id"]
     return {**plain, "remote_ip": peer.id}  # with its scope
 
 

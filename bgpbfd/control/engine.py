@@ -446,7 +446,7 @@ class Engine:
         neighbor = self.neighbors.get(change.key)
         if neighbor is None or not neighbor.bfd_added:
             return
-        verdict = neighbor.coupling.handle(change)
+        verdict = neighbor.coupling.handle(change, neighbor.peer.established_at)
         if verdict is not None:  # first the teardown, then the telling of it
             self.feed(neighbor, verdict)
         kind, text, level = describe_bfd_change(change)
@@ -490,8 +490,7 @@ def state_text(state: bgp.State) -> str:
 def describe_bfd_change(change: bfd.StateChange) -> tuple[str, str, str]:
     """(event kind, words, log level) of a BFD state change."""
     if change.new == "up":
-        text = f"BFD is up, detection time {change.detection_time_us / MILLISECOND:.0f} ms"
-        return "bfd-up", text, "info"
+        return "bfd-up", "BFD is up", "info"
     if change.new == "admin-down" or (change.new == "down" and change.remote_admin_down):
         whose = "the neighbor" if change.remote_admin_down else "this side"
         return "bfd-admin-down", f"BFD was switched off by {whose} (AdminDown): BGP is left alone", "info"

@@ -195,6 +195,15 @@ def test_rfc5882_3_2_4_2_admin_down_and_bring_up_are_no_failure(old: str, new: s
     assert b.learned() == set(ROUTES)
 
 
+def test_a_failure_older_than_the_bgp_session_does_not_hit_it() -> None:
+    world, a, _ = two()
+    a.bfd_says(B, "init", "up")
+    a.bfd_says(B, "up", "down", diag=3, blame="remote-signalled", silence=10 * SECOND)
+    world.run(SECOND)
+    assert a.state(B) == "established"
+    assert a.events("bgp-down") == []
+
+
 def test_a_bfd_worker_that_is_restarted_blames_nobody() -> None:
     world, a, _ = two()
     a.bfd_says(B, "init", "up")
