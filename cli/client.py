@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from typing import Any
 
@@ -149,12 +150,18 @@ class Client:
         if number == errno.ENOENT:
             return f"there is no {self.api}: is bgpbfd running? If it is, {hint}"
         if number == errno.ECONNREFUSED:
+            if self.path is not None and not self._is_socket():
+                return f"{self.api} is not a socket: {hint}"
             if self.path is not None:
                 return f"nobody answers at {self.api}: bgpbfd has ended and left its socket; start it again"
             return f"nobody answers at {self.api}: is bgpbfd running? If it is, {hint}"
-        if number == errno.ENOTSOCK:
-            return f"{self.api} is not a socket: {hint}"
         return f"{self.api}: {getattr(error, 'strerror', None) or error}: {hint}"
+
+    def _is_socket(self) -> bool:
+        try:
+            return stat.S_ISSOCK(os.stat(self.path or "").st_mode)
+        except OSError:
+            return True
 
     def _owner(self) -> str:
         """Who may: the socket file's group and mode."""

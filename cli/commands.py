@@ -274,14 +274,11 @@ def clear_bfd_counters(client: Client, args: argparse.Namespace) -> str:
     return _json(result) if args.json else f"counters of {result['cleared']} BFD sessions cleared\n"
 
 
-def _not_yet(client: Client, args: argparse.Namespace) -> NoReturn:
-    raise UsageFault("not supported yet")
-
-
 # -- what was typed ----------------------------------------------------------------------------------------
 
 Options: TypeAlias = Callable[[argparse.ArgumentParser], None]
-Leaf: TypeAlias = tuple[Action, Options]
+Leaf: TypeAlias = tuple[Action, Options] | None
+"""None: named, and not supported yet."""
 Tree: TypeAlias = "dict[str, Leaf | Tree]"
 
 
@@ -289,11 +286,7 @@ def _nothing(parser: argparse.ArgumentParser) -> None:
     """No arguments of its own."""
 
 
-def _rest(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("rest", nargs=argparse.REMAINDER)
-
-
-_LATER: Leaf = (_not_yet, _rest)
+_LATER: Leaf = None
 VERBS: Tree = {
     "show": {
         "neighbors": (show_neighbors, lambda parser: _words(parser, "[PEER] [detail]")),
@@ -339,7 +332,7 @@ def _find(argv: Sequence[str]) -> tuple[str, Leaf, list[str]]:
     rest: list[str] = []
     words = iter(argv)
     for word in words:
-        if isinstance(place, tuple):
+        if not isinstance(place, dict):
             rest.append(word)
         elif word.startswith("-"):
             if word in ("-h", "--help"):
@@ -351,7 +344,7 @@ def _find(argv: Sequence[str]) -> tuple[str, Leaf, list[str]]:
             verb = _one_of(word, tuple(place), name)
             place = place[verb]
             name = f"{name} {verb}".strip()
-    if not isinstance(place, tuple):
+    if isinstance(place, dict):
         raise UsageFault(f"{name or 'a verb is missing'}: {', '.join(place)}; bgpbfdctl --help says more")
     return name, place, rest
 
@@ -363,11 +356,13 @@ class _Help(Exception):
 def run(argv: Sequence[str] | None = None) -> int:
     """The whole command; the exit code."""
     try:
-        name, (action, options), rest = _find(sys.argv[1:] if argv is None else argv)
+        name, leaf, rest = _find(sys.argv[1:] if argv is None else argv)
+        if leaf is None:
+            raise UsageFault("not supported yet")
+        action, options = leaf
         parser = _parser(name)
         options(parser)
-        args = parser.parse_args(rest) if options is _rest else parser.parse_intermixed_args(rest)
-        return _perform(action, args)
+        return _perform(action, parser.parse_intermixed_args(rest))
     except _Help:
         _print(USAGE_TEXT.format(api=DEFAULT_API))
         return OK
