@@ -107,7 +107,7 @@ class BfdLink:
     # -- life ------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start the worker and wait for its first sign. OSError if it does not come up; nothing is left running then."""
+        """Start the worker and wait for its first sign. OSError if it does not come up; nothing runs then."""
         self._supervisor = asyncio.create_task(self._supervise(), name="bfd-worker")
         try:
             await asyncio.wait_for(self._ready.wait(), START_TIMEOUT_S)

@@ -189,9 +189,10 @@ class Session:
     def linger_us(self) -> Micros:
         """How long AdminDown has to be signalled before this end may fall silent (§6.8.16): one detection time.
 
-        The greater of both directions', as in force now; ask before going AdminDown.
+        The greater of both directions', as in force now; ask before going AdminDown. A remote that does not hold the
+        session for up is told once, and not waited for.
         """
-        if self.remote_discriminator == 0:
+        if self.state not in {BfdState.INIT, BfdState.UP}:
             return 0
         return max(self.detection_time_us, self.timers.detect_mult * self.transmit_interval_us)
 
