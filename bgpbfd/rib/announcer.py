@@ -390,7 +390,7 @@ def _finish(family: Family, out: _Out, batch: list[bytes]) -> None:
     if out.end_of_rib:
         out.end_of_rib = False
         batch.append(update.encode_end_of_rib(family))
-    elif out.refreshing and not out.forced:
+    elif out.refreshing:
         out.refreshing = False
         if out.begun:
             out.begun = False

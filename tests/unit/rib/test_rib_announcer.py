@@ -402,3 +402,13 @@ def test_a_changed_export_sends_what_comes_out_differently() -> None:
     (message,) = bench.drain()
     assert shape([message]) == [("+", {P1})]
     assert decode(message).announced[0].attributes.next_hop == b"\xc0\0\x02\x0b"
+
+
+def test_a_withdrawal_for_lack_of_room_belongs_to_the_refresh_that_found_it() -> None:
+    bench = Bench()
+    bench.set(P1, PathAttributes())
+    bench.up()
+    bench.drain()
+    bench.set(P1, PathAttributes(communities=tuple(range(1200))))
+    bench.announcer.resend(IPV4_UNICAST, enhanced=True)
+    assert shape(bench.drain()) == [("refresh", IPV4_UNICAST, 1), ("-", {P1}), ("refresh", IPV4_UNICAST, 2)]
