@@ -225,7 +225,7 @@ class Engine:
         self.recorder.add(
             "bgp-down", cause.text, now, peer=neighbor.id, level="info" if expected else "warning", facts=facts
         )
-        self._mark_learned(self.rib.flush(neighbor.id), neighbor.id)
+        self._mark_learned(self.rib.flush(neighbor.id, report=self._passes_on()), neighbor.id)
 
     def _attempt_failed(self, neighbor: Neighbor, cause: bgp.Cause) -> None:
         if cause.text == neighbor.last_attempt:
@@ -247,13 +247,18 @@ class Engine:
         update = received.update
         if update.end_of_rib is not None:
             neighbor.end_of_rib.add(str(update.end_of_rib))
-        self._mark_learned(self.rib.apply(neighbor.id, update, self.clock.now()), neighbor.id)
+        changed = self.rib.apply(neighbor.id, update, self.clock.now(), report=self._passes_on())
+        self._mark_learned(changed, neighbor.id)
         limit = neighbor.config.max_prefixes
         if limit is not None and self.rib.count(neighbor.id) > limit:
             # RFC 4486 §4: the damped stop keeps a peer that floods us from coming back at once.
             text = f"the peer sent more than max_prefixes = {limit} prefixes"
             cause = bgp.Cause(bgp.CauseKind.MAX_PREFIXES, text, self.clock.now())
             self.feed(neighbor, bgp.AutomaticStop(cause, CeaseSubcode.MAXIMUM_PREFIXES))
+
+    def _passes_on(self) -> bool:
+        """Whether any neighbor is sent learned routes: only then do changes of best paths matter."""
+        return any("peer" in neighbor.config.advertise_sources for neighbor in self.neighbors.values())
 
     def _mark_learned(self, changed: Iterable[tuple[Family, bytes]], source: PeerId) -> None:
         """Tell the neighbors that learned routes are passed on to of best paths that changed."""
