@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from bgpbfd.api.methods import METHODS, Context, Engine
+from bgpbfd.api.methods import METHODS, Context, Engine, LongList
 from bgpbfd.api.rpc import dispatch_to_serializable
 
 log = logging.getLogger("bgpbfd.api")
@@ -212,16 +212,21 @@ class ApiServer:
         except Exception:
             log.exception("a request failed")
             return await self._answer(request, 500, _failure(-32603, "the daemon's log has the details"))
-        return await self._answer(request, 200 if answer else 204, answer)
+        return await self._answer(request, 200 if answer else 204, *answer)
 
-    async def _answer(self, request: web.Request, status: int, body: bytes) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, status: int, *pieces: bytes) -> web.StreamResponse:
         """Send it, and drop a client that does not read it."""
-        response = web.Response(status=status, body=body or None, content_type="application/json")
+        response = web.StreamResponse(status=status)
+        if pieces:
+            response.content_type = "application/json"
+            response.content_length = sum(map(len, pieces))
         if status >= 400:
             response.force_close()
         try:
             async with asyncio.timeout(self._answer_timeout_s):
                 await response.prepare(request)
+                for piece in pieces:
+                    await response.write(piece)
                 await response.write_eof()
         except TimeoutError:
             log.info("a client did not read its answer within %g s", self._answer_timeout_s)
@@ -229,21 +234,21 @@ class ApiServer:
                 request.transport.abort()
         return response
 
-    async def _dispatch(self, body: bytes) -> bytes:
-        """The answer's bytes; none when every call was a notification."""
+    async def _dispatch(self, body: bytes) -> list[bytes]:
+        """The answer in pieces; none when every call was a notification."""
         try:
             calls = msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return _failure(PARSE_ERROR, str(error))
+            return [_failure(PARSE_ERROR, str(error))]
         if not isinstance(calls, list):
             answer = await self._call(calls)
-            return b"" if answer is None else msgspec.json.encode(answer)
+            return [] if answer is None else _pieces(answer)
         if not 1 <= len(calls) <= BATCH_MAX:
-            return _failure(INVALID_REQUEST, f"a batch has 1 to {BATCH_MAX} calls")
-        answers = []
+            return [_failure(INVALID_REQUEST, f"a batch has 1 to {BATCH_MAX} calls")]
+        answers: list[bytes] = []
         async for answer in self._each(calls):
-            answers.append(msgspec.Raw(msgspec.json.encode(answer)))
-        return msgspec.json.encode(answers) if answers else b""
+            answers += [b"," if answers else b"[", *_pieces(answer)]
+        return [*answers, b"]"] if answers else []
 
     async def _each(self, calls: list[Any]) -> AsyncIterator[dict[str, Any]]:
         """In their order, one after the other: what follows an ``advertise_route`` sees it."""
@@ -295,6 +300,15 @@ def _well_formed(call: Any) -> bool:
         and isinstance(call.get("params", []), list | dict)
         and type(call.get("id")) in (str, int, float, type(None))
     )
+
+
+def _pieces(answer: dict[str, Any]) -> list[bytes]:
+    """An answer encoded, a long list in it not joined."""
+    result = answer.get("result")
+    if not isinstance(result, LongList):
+        return [msgspec.json.encode(answer)]
+    tail = msgspec.json.encode({"id": answer["id"], "jsonrpc": "2.0"})
+    return [b'{"result":', *result.pieces, b"," + tail[1:]]
 
 
 def _accept(request: Any) -> None:

@@ -50,7 +50,7 @@ calls = st.fixed_dictionaries(
 def ask(body: Any) -> Any:
     server = ApiServer(FakeEngine(), [], 0o600)
     answered = asyncio.run(server._dispatch(json.dumps(body).encode()))
-    return json.loads(answered) if answered else None
+    return json.loads(b"".join(answered)) if answered else None
 
 
 @settings(max_examples=400, deadline=None)
