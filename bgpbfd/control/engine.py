@@ -467,13 +467,17 @@ class Engine:
     # -- the end -----------------------------------------------------------------------------------------
 
     def stop(self, reason: str) -> None:
-        """Cease to everyone, with ``reason`` as the shutdown communication (RFC 9003)."""
+        """Cease to everyone, with ``reason`` as the shutdown communication (RFC 9003).
+
+        BFD's AdminDown is the link's to send when it is stopped: for a whole detection time (RFC 5880 §6.8.16).
+        """
         self.stopping = True
         stop = bgp.ManualStop(
             cause=bgp.CauseKind.DAEMON_STOP, subcode=CeaseSubcode.ADMINISTRATIVE_SHUTDOWN, message=reason
         )
         for neighbor in list(self.neighbors.values()):
-            self.remove_neighbor(neighbor, stop)
+            self.feed(neighbor, stop)
+            self._forget(neighbor)
 
 
 _PLANNED = frozenset(
