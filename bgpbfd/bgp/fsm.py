@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Final, Protocol
 
 from bgpbfd.bgp.events import (
@@ -46,6 +47,7 @@ from bgpbfd.wire.update import UpdateContext, decode_update
 
 LARGE_HOLD_TIME: Final[Micros] = 240 * SECOND  # RFC 4271 §8.2.2: "a value of 4 minutes is suggested"
 HOLD_GRACE: Final[Micros] = SECOND
+COLLISION_WAIT: Final[Micros] = 2 * SECOND
 MIN_KEEPALIVE_GAP: Final[Micros] = SECOND  # RFC 4271 §4.4: not more than one a second
 
 _TYPE_NAMES: dict[int, str] = {
@@ -87,6 +89,14 @@ class Tally:
         self.last_sent_at = now
 
 
+class Collision(Enum):
+    """What a good OPEN means to its connection, RFC 4271 §6.8."""
+
+    NONE = auto()
+    LOST = auto()
+    WAIT = auto()  # it would lose against one whose OPEN has yet to come
+
+
 class Owner(Protocol):
     """The neighbor that a connection belongs to."""
 
@@ -98,8 +108,8 @@ class Owner(Protocol):
         """The connection's state has changed, not to Idle."""
         ...
 
-    def opened(self, connection: Connection, negotiated: Negotiated, now: Instant) -> bool:
-        """A good OPEN has come: settle collisions (RFC 4271 §6.8). False: ``connection`` has lost and is ended."""
+    def opened(self, connection: Connection, negotiated: Negotiated, now: Instant) -> Collision:
+        """A good OPEN has come: settle collisions. LOST: ``connection`` is ended already."""
         ...
 
     def established(self, connection: Connection, now: Instant) -> int:
@@ -140,6 +150,8 @@ class Connection:
         self.connect_deadline: Instant | None = None
         self.hold_deadline: Instant | None = None
         self.keepalive_deadline: Instant | None = None
+        self.waiting_until: Instant | None = None  # of Collision.WAIT
+        self._early_keepalive = False
         self._rng = rng
         self._owner = owner
         self._tally = owner.tally
@@ -190,7 +202,7 @@ class Connection:
     # -- timers --------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> Instant | None:
-        deadlines = (self.connect_deadline, self.hold_deadline, self.keepalive_deadline)
+        deadlines = (self.connect_deadline, self.waiting_until, self.hold_deadline, self.keepalive_deadline)
         return min((d for d in deadlines if d is not None), default=None)
 
     def timers(self, now: Instant) -> None:
@@ -201,6 +213,8 @@ class Connection:
             seconds = (now - self.dialled_at) / SECOND
             self.abandon(Cause(CauseKind.CONNECTION_FAILED, f"cannot connect: no answer for {seconds:.1f} s", now), now)
             return
+        if self.waiting_until is not None and now >= self.waiting_until:
+            self.proceed(now)
         if self.hold_deadline is not None and now >= self.hold_deadline:
             if now - self.hold_deadline >= HOLD_GRACE and not self._hold_graced:
                 # DEVIATES RFC 4271 §8.2.2 event 10: this late it was us who slept, and what the peer sent meanwhile
@@ -260,8 +274,10 @@ class Connection:
         elif kind is MessageType.KEEPALIVE and self.state is State.ESTABLISHED:
             # Event 26: "restarts its HoldTimer, if the negotiated HoldTime value is non-zero".
             self._restart_hold(now)
-        elif kind is MessageType.OPEN and self.state is State.OPEN_SENT:
+        elif kind is MessageType.OPEN and self.state is State.OPEN_SENT and self.waiting_until is None:
             self._open(body, now)
+        elif kind is MessageType.KEEPALIVE and self.waiting_until is not None:
+            self._early_keepalive = True  # event 26, taken up in OpenConfirm
         elif kind is MessageType.ROUTE_REFRESH and self.state is State.ESTABLISHED:
             self._route_refresh(decode_route_refresh(body))
         else:
@@ -275,14 +291,29 @@ class Connection:
         negotiated = validate_open(self.settings, decode_open(body), plain=self.plain)
         self.negotiated = negotiated
         self._reader.extended = negotiated.receive_max_length > STANDARD_MAX_LENGTH
-        if not self._owner.opened(self, negotiated, now):
-            return
-        self._hold = negotiated.hold_time_s * SECOND
+        match self._owner.opened(self, negotiated, now):
+            case Collision.NONE:
+                self.proceed(now)
+            case Collision.WAIT:
+                # RFC 4271 §6.8 leaves a connection in OpenSent to its OPEN. Were this one Established before it comes,
+                # one end might drop it as the loser and the other end the other one as the later.
+                self.waiting_until = now + COLLISION_WAIT
+            case Collision.LOST:
+                pass
+
+    def proceed(self, now: Instant) -> None:
+        """The OPEN is accepted: from OpenSent to OpenConfirm."""
+        assert self.negotiated is not None
+        self.waiting_until = None
+        self._hold = self.negotiated.hold_time_s * SECOND
         # DEVIATES RFC 4271 §8.2.2: at hold time 0 the large value stays until Established, lest a peer that never
         # sends its KEEPALIVE holds OpenConfirm for ever.
         self.hold_deadline = now + (self._hold or LARGE_HOLD_TIME)
         self._send_keepalive(now)
         self._enter(State.OPEN_CONFIRM, "OPEN accepted", now)
+        if self._early_keepalive:
+            self._restart_hold(now)
+            self._establish(now)
 
     def _establish(self, now: Instant) -> None:
         assert self.negotiated is not None
@@ -378,7 +409,7 @@ class Connection:
 
     def _ended(self, cause: Cause, now: Instant) -> None:
         was, self.state = self.state, State.IDLE
-        self.connect_deadline = self.hold_deadline = self.keepalive_deadline = None
+        self.connect_deadline = self.hold_deadline = self.keepalive_deadline = self.waiting_until = None
         self._owner.ended(self, was, cause, now)
 
     def _cause(self, kind: CauseKind, text: str, notification: Notification, now: Instant) -> Cause:

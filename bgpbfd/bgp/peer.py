@@ -43,7 +43,7 @@ from bgpbfd.bgp.events import (
     TcpCrAcked,
     TimerExpired,
 )
-from bgpbfd.bgp.fsm import Connection, Tally
+from bgpbfd.bgp.fsm import Collision, Connection, Tally
 from bgpbfd.bgp.negotiate import Negotiated, PeerSettings, can_be_plain
 from bgpbfd.bgp.recovery import Recovery, Retry, jittered, recovery_from, refused_capabilities
 from bgpbfd.core import MILLISECOND, SECOND, Instant, Micros, PeerId
@@ -374,25 +374,30 @@ class Peer:
     def entered(self, connection: Connection, reason: str, now: Instant) -> None:
         self._sync(reason, now)
 
-    def opened(self, connection: Connection, negotiated: Negotiated, now: Instant) -> bool:
-        """RFC 4271 §6.8; False when ``connection`` is the one to go."""
+    def opened(self, connection: Connection, negotiated: Negotiated, now: Instant) -> Collision:
+        """RFC 4271 §6.8, for ``connection`` whose OPEN has just been found good."""
         self.capabilities_received = negotiated.capabilities_received
+        wins = connection.outgoing is self._we_dominate(connection, negotiated)
+        verdict = Collision.NONE
         for other in list(self._connections.values()):
-            if other is connection or other.state is State.OPEN_SENT:
-                continue  # that one's own OPEN decides
+            if other is connection:
+                continue
             if other.state is State.CONNECT:
                 self._forget(other)
             elif other.state is State.ESTABLISHED:
                 self._dump(connection, "a session is established already", now)
-                return False
-            elif connection.outgoing is self._we_dominate(connection, negotiated):
+                return Collision.LOST
+            elif other.state is State.OPEN_SENT and other.waiting_until is None:
+                if not wins:
+                    verdict = Collision.WAIT
+            elif wins:
                 self._dump(other, "the other connection is the one to keep", now)
             else:
                 self._dump(connection, "the other connection is the one to keep", now)
-                return False
+                return Collision.LOST
         self._retry.attempt_at = None
         self._retry.end_idle_hold()
-        return True
+        return verdict
 
     def established(self, connection: Connection, now: Instant) -> int:
         assert connection.negotiated is not None
@@ -422,12 +427,21 @@ class Peer:
             self._out.append(SessionDown(connection.generation, cause))
         else:
             self._out.append(AttemptFailed(cause))
+        if self.admin_up and self._recovery is None:
+            self._release_waiting(now)
         if self.admin_up and not any(c.state >= State.OPEN_CONFIRM for c in self._connections.values()):
             if connection.timed_out:
                 self._dial(now)  # RFC 4271 §8.2.2 Connect, event 9: dials anew, "stays in the Connect state"
             else:
                 self._plan(self._recovery or recovery_from(cause), was, now)
         self._sync(cause.text, now)
+
+    def _release_waiting(self, now: Instant) -> None:
+        """Whom a connection waited for is gone."""
+        waiting = [c for c in self._connections.values() if c.waiting_until is not None]
+        awaited = [c for c in self._connections.values() if c.state is State.OPEN_SENT and c.waiting_until is None]
+        if waiting and not awaited:
+            waiting[0].proceed(now)
 
     def _we_dominate(self, connection: Connection, negotiated: Negotiated) -> bool:
         # RFC 4271 §6.8, RFC 6286 §2.3: the higher identifier, as an unsigned number; at a tie the higher AS.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -45,7 +46,9 @@ class Pipe:
     acceptor: Side
     ids: dict[str, ConnId]
     open_at: set[str]
-    arrives: dict[str, Instant] = field(default_factory=dict)  # per receiving end: TCP keeps the order
+    # Per receiving end, for TCP keeps the order:
+    arrives: dict[str, Instant] = field(default_factory=dict)
+    queues: dict[str, deque[tuple[Peer, bytes | None]]] = field(default_factory=dict)
 
     def far(self, side: Side) -> Side:
         return self.acceptor if side is self.dialler else self.dialler
@@ -203,16 +206,20 @@ class Wire:
     def _deliver(self, side: Side, pipe: Pipe, segment: bytes | None) -> None:
         """Bring ``segment`` (None: the end of the stream) to the other end, in order."""
         far = pipe.far(side)
-        peer = far.peer
+        queue = pipe.queues.setdefault(far.name, deque())
+        queue.append((far.peer, segment))
 
         def arrive() -> None:
             if self.cut:
                 self._held.append(arrive)
-            elif far.peer is not peer or far.name not in pipe.open_at:
+                return
+            if far is pipe.dialler and far.name in pipe.open_at and pipe.ids[far.name] not in far.pipes:
+                self.at(self.now + MILLISECOND, arrive)  # before its own end is up
+                return
+            peer, segment = queue.popleft()
+            if far.peer is not peer or far.name not in pipe.open_at:
                 if segment is not None and side.name in pipe.open_at:
                     self._fail(pipe, side, "connection reset")  # TCP answers a stray segment with a reset
-            elif far is pipe.dialler and pipe.ids[far.name] not in far.pipes:
-                self.at(self.now + MILLISECOND, arrive)  # before its own end is up
             elif segment is None:
                 self._fail(pipe, far, "the peer closed the connection")
             else:

@@ -65,8 +65,10 @@ def test_both_dial_at_once_and_keep_one_connection(seed: int, ids: tuple[int, in
     assert len(wire.a.pipes) == len(wire.b.pipes) == 1
     wire.run(120 * SECOND)  # and it lasts
     assert wire.agreed()
-    assert wire.a.peer.established_at is not None
-    assert wire.a.peer.established_at < 60 * SECOND
+    for side in (wire.a, wire.b):  # nothing was lost on the way: neither a session nor a retry
+        assert side.peer.established_at is not None
+        assert side.peer.established_at < SECOND
+        assert downs(side) == []
 
 
 @settings(max_examples=60, deadline=None)

@@ -184,6 +184,53 @@ def test_6_7_from_the_peer_on_our_loser_leaves_the_winner() -> None:
     assert driver.peer.established_conn == accepted
 
 
+def waiting_loser() -> tuple[Driver, ConnId, ConnId]:
+    """The connection that the peer dialled has its OPEN, but ours, whose OPEN is yet to come, would win."""
+    driver, dialled, accepted = both_ways()
+    actions = driver.receive(accepted, open_message(router_id=LOWER), KEEPALIVE)
+    assert actions == []
+    assert driver.peer.state is State.OPEN_SENT
+    return driver, dialled, accepted
+
+
+def test_a_loser_to_be_is_not_established_before_the_winners_open_decides() -> None:
+    driver, dialled, accepted = waiting_loser()
+    actions = driver.receive(dialled, open_message(router_id=LOWER))
+    assert notifications(actions) == [(accepted, b"\x06\x07")]
+    assert one(driver.receive(dialled, KEEPALIVE), SessionUp).conn == dialled
+
+
+def test_a_loser_to_be_goes_on_when_the_other_connection_fails() -> None:
+    driver, dialled, accepted = waiting_loser()
+    actions = driver.do(TcpConnectionFails(dialled, "connection reset"))
+    assert sent(actions, accepted) == [KEEPALIVE]
+    assert one(actions, SessionUp).conn == accepted
+    assert driver.peer.next_attempt_at is None
+
+
+def test_a_loser_to_be_does_not_wait_for_ever() -> None:
+    driver, dialled, accepted = waiting_loser()
+    actions = driver.at(driver.now + 2 * SECOND)
+    assert one(actions, SessionUp).conn == accepted
+    actions = driver.receive(dialled, open_message(router_id=LOWER))
+    assert notifications(actions) == [(dialled, b"\x06\x07")]
+
+
+def test_a_loser_to_be_is_ended_by_what_comes_on_it() -> None:
+    driver, dialled, accepted = waiting_loser()
+    assert notifications(driver.receive(accepted, UPDATE)) == [(accepted, b"\x05\x01\x02")]
+    driver.receive(dialled, open_message(router_id=LOWER), KEEPALIVE)
+    assert driver.peer.established_conn == dialled
+
+
+def test_a_stop_ends_a_loser_to_be_too() -> None:
+    driver, _, _ = waiting_loser()
+    actions = driver.do(ManualStop())
+    assert len(notifications(actions)) == 2
+    assert of(actions, SessionUp) == []
+    assert driver.peer.next_deadline() is None
+
+
 # -- dialling and coming back --------------------------------------------------------------------------------
 
 
