@@ -1,0 +1,180 @@
+"""Whatever comes, in whatever order: nothing is raised, nothing is our fault, the bookkeeping stays whole."""
+
+from __future__ import annotations
+
+from bgp_harness import (
+    END_OF_RIB,
+    KEEPALIVE,
+    OPEN,
+    OURS,
+    REFRESH,
+    SETTINGS,
+    THEIRS,
+    UPDATE,
+    Driver,
+    message,
+    notification,
+    with_settings,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bgpbfd.bgp.events import (
+    AutomaticStop,
+    BfdDown,
+    BfdUp,
+    Cause,
+    CauseKind,
+    Close,
+    ConnId,
+    DataReceived,
+    Dial,
+    Event,
+    ManualStart,
+    ManualStop,
+    NotificationSeen,
+    Reconfigure,
+    Send,
+    SendRouteRefresh,
+    SendUpdates,
+    SessionDown,
+    SessionUp,
+    State,
+    TcpConnectionConfirmed,
+    TcpConnectionFails,
+    TcpCrAcked,
+    TimerExpired,
+)
+from bgpbfd.core import IPV4_UNICAST, SECOND
+from bgpbfd.wire.iana import CeaseSubcode
+
+GOOD = [OPEN, KEEPALIVE, UPDATE, END_OF_RIB, REFRESH, notification(6, 4)]
+bodies = st.builds(message, st.integers(0, 6), st.binary(max_size=60))
+mutated = st.builds(
+    lambda data, at, octet: data[: at % len(data)] + bytes((octet,)) + data[at % len(data) + 1 :],
+    st.sampled_from(GOOD),
+    st.integers(0, 200),
+    st.integers(0, 255),
+)
+streams = st.lists(st.one_of(st.sampled_from(GOOD), bodies, mutated, st.binary(max_size=40)), max_size=6).map(b"".join)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.sampled_from([State.OPEN_SENT, State.OPEN_CONFIRM, State.ESTABLISHED]), streams)
+def test_any_bytes_have_a_verdict_and_never_ours(state: State, data: bytes) -> None:
+    driver = Driver()
+    conn = getattr(driver, state.name.lower())()
+    actions = driver.receive(conn, data)
+    cause = driver.peer.last_cause
+    assert cause is None or cause.kind in {CauseKind.NOTIFICATION_SENT, CauseKind.NOTIFICATION_RECEIVED}
+    ended = [a for a in actions if isinstance(a, Close)]
+    assert len(ended) == (cause is not None)
+    if cause is not None and cause.kind is CauseKind.NOTIFICATION_SENT:
+        assert cause.text
+        (seen,) = [a for a in actions if isinstance(a, NotificationSeen)]
+        assert (seen.notification.code, seen.notification.subcode) == (cause.code, cause.subcode)
+        assert 1 <= seen.notification.code <= 7
+
+
+@settings(max_examples=200, deadline=None)
+@given(streams, st.lists(st.integers(1, 50), max_size=30))
+def test_segmentation_changes_nothing(data: bytes, cuts: list[int]) -> None:
+    whole, pieces = Driver(), Driver()
+    whole.receive(whole.established(), data)
+    conn = pieces.established()
+    rest = data
+    for cut in [*cuts, len(data)]:
+        pieces.receive(conn, rest[:cut])
+        rest = rest[cut:]
+    assert whole.log == pieces.log
+
+
+def cause(driver: Driver, kind: CauseKind) -> Cause:
+    return Cause(kind, "said so", driver.now)
+
+
+conns = st.integers(0, 6)
+steps = st.one_of(
+    st.sampled_from(["start", "stop", "auto", "damped", "bfd-up", "bfd-down", "accept", "timer", "refresh", "updates"]),
+    st.tuples(st.sampled_from(["passive", "hold"]), st.booleans()),
+    st.tuples(st.sampled_from(["acked", "fails"]), conns),
+    st.tuples(conns, streams),
+    st.integers(1, 20),
+)
+
+
+def event_of(driver: Driver, step: object) -> Event:
+    match step:
+        case "start":
+            return ManualStart()
+        case "stop":
+            return ManualStop(message="m")
+        case "auto" | "damped":
+            reset = cause(driver, CauseKind.ADMIN_RESET)
+            return AutomaticStop(reset, CeaseSubcode.ADMINISTRATIVE_RESET, damped=step == "damped")
+        case "bfd-up":
+            return BfdUp()
+        case "bfd-down":
+            return BfdDown(cause(driver, CauseKind.BFD_DOWN))
+        case "accept":
+            return TcpConnectionConfirmed(driver.peer.new_connection_id(), OURS, THEIRS)
+        case "refresh":
+            return SendRouteRefresh(IPV4_UNICAST)
+        case "updates":
+            return SendUpdates(driver.peer.generation, [UPDATE])
+        case ("passive", bool(value)):
+            return Reconfigure(with_settings(passive=value))
+        case ("hold", bool(value)):
+            return Reconfigure(with_settings(hold_time_s=30 if value else SETTINGS.hold_time_s))
+        case ("acked", int(conn)):
+            return TcpCrAcked(conn, OURS, THEIRS)
+        case ("fails", int(conn)):
+            return TcpConnectionFails(conn, "reset")
+        case (int(conn), bytes(data)):
+            return DataReceived(conn, data)
+        case int(seconds):
+            driver.now += seconds * SECOND
+            return TimerExpired()
+        case _:
+            return TimerExpired()
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(steps, max_size=40))
+def test_any_order_of_events(script: list[object]) -> None:
+    driver = Driver()
+    open_conns: set[ConnId] = set()
+    up: int | None = None
+    for step in script:
+        event = event_of(driver, step)
+        if isinstance(event, TcpConnectionFails):
+            open_conns.discard(event.conn)
+        if isinstance(event, TcpConnectionConfirmed):
+            open_conns.add(event.conn)
+        for action in driver.do(event):
+            match action:
+                case Dial():
+                    open_conns.add(action.conn)
+                case Send():
+                    assert action.conn in open_conns
+                case Close():
+                    open_conns.discard(action.conn)
+                case SessionUp():
+                    assert up is None
+                    up = action.generation
+                case SessionDown():
+                    assert up == action.generation
+                    up = None
+                case _:
+                    pass
+        assert len(open_conns) <= 3  # one a direction, and the established one
+        assert (up is not None) == (driver.peer.state is State.ESTABLISHED)
+        assert driver.peer.last_cause is None or driver.peer.last_cause.kind is not CauseKind.INTERNAL_ERROR
+        if isinstance(event, TimerExpired):
+            deadline = driver.peer.next_deadline()
+            assert deadline is None or deadline > driver.now
+        if not driver.peer.admin_up:
+            assert not open_conns
+            assert driver.peer.next_deadline() is None
+        elif not driver.peer.settings.passive:  # never forgotten: something is under way or planned
+            assert open_conns or driver.peer.next_attempt_at is not None
