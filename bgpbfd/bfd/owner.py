@@ -77,7 +77,7 @@ def session_report(owner: Owner) -> SessionReport:
         detection_time_us=session.detection_time_us,
         last_rx=session.last_rx,
         packets_received=session.packets_received,
-        packets_sent=session.packets_sent,
+        packets_sent=session.packets_sent - sum(owner.sends_failed.values()),
         packets_discarded={
             **session.discards,
             **{f"not-sent-{reason.lower()}": count for reason, count in owner.sends_failed.items()},

@@ -45,7 +45,7 @@ class Discard(StrEnum):
 
 @dataclass(slots=True)
 class ControlPacket:
-    """RFC 5880 §4.1. Intervals in µs; ``authentication``: the section behind the 24 bytes, None with the A bit clear."""
+    """RFC 5880 §4.1. Intervals in µs; ``authentication``: the section behind the 24 bytes, None without the A bit."""
 
     state: BfdState
     detect_mult: int

@@ -38,7 +38,7 @@ class Bench:
         self.transitions: list[Transition] = []
 
     def take(self, actions: list[Action]) -> list[ControlPacket]:
-        sent = []
+        sent: list[ControlPacket] = []
         for action in actions:
             if isinstance(action, Transmit):
                 packet = pull_control(action.data)
@@ -54,7 +54,7 @@ class Bench:
 
     def run(self, duration: int, *, hear_every: int = 0, **fields: object) -> list[tuple[int, ControlPacket]]:
         """Let time pass, to the µs; ``hear_every``: the remote's packets come at that interval."""
-        sent = []
+        sent: list[tuple[int, ControlPacket]] = []
         end = self.now + duration
         next_heard = self.now + hear_every if hear_every else end + 1
         while True:

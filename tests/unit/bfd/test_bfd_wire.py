@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,7 +92,7 @@ def test_rfc5880_6_8_6_the_first_rule_that_fails_gives_the_reason() -> None:
     everything_wrong = bytes.fromhex("01 f1 00 00 00000000") + VECTOR[8:]
     reasons = []
     data = everything_wrong
-    for fix in (
+    fixes: list[Callable[[bytes], bytes]] = [
         lambda d: b"\x21" + d[1:],
         lambda d: d[:3] + b"\x19" + d[4:],
         lambda d: d[:3] + b"\x18" + d[4:],
@@ -98,7 +100,8 @@ def test_rfc5880_6_8_6_the_first_rule_that_fails_gives_the_reason() -> None:
         lambda d: d[:1] + b"\xf0" + d[2:],
         lambda d: d[:4] + b"\0\0\0\1" + d[8:],
         lambda d: d[:1] + b"\xe0" + d[2:],
-    ):
+    ]
+    for fix in fixes:
         reasons.append(pull_control(data))
         data = fix(data)
     assert reasons == [
