@@ -336,15 +336,16 @@ class Operations:
         else:
             affected = engine.originated.remove("api", prefix, named)
         if not affected:
-            raise Refused("prefix", self._not_ours(prefix))
+            raise Refused("prefix", self._not_ours(prefix, named))
         engine.mark_originated(affected)
         engine.recorder.add("route-withdrawn", f"{prefix} withdrawn over the API", self.now())
         return sent
 
-    def _not_ours(self, prefix: Prefix) -> str:
+    def _not_ours(self, prefix: Prefix, named: frozenset[PeerId] | None) -> str:
         if any(route.prefix == prefix for route in self._engine.originated.routes("config")):
             return f"{prefix} is a static route of the configuration: remove it there and reload"
-        return f"{prefix} was not advertised over the API with these peers; see show routes"
+        where = "" if named is None else " for these peers"
+        return f"{prefix} was not advertised over the API{where}; see show routes"
 
     def _named(self, peers: list[str] | None) -> frozenset[PeerId] | None:
         if not peers:
