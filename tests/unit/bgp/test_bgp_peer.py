@@ -400,6 +400,23 @@ def test_bfd_up_ends_an_idle_hold() -> None:
     driver.receive(conn, UPDATE_BAD_LENGTHS)
     assert driver.peer.state is State.IDLE
     assert one(driver.do(BfdUp()), Dial)
+    accepted = driver.incoming()
+    assert [d[18] for d in sent(driver.log, accepted)] == [1]  # and takes connections again
+
+
+def test_a_lost_connection_does_not_shorten_an_idle_hold() -> None:
+    driver = Driver()
+    conn = driver.start()
+    for _ in range(3):
+        fail_by_protocol(driver, conn)
+        due = driver.peer.next_attempt_at
+        assert due is not None
+        conn = one(driver.at(due), Dial).conn
+    fail_by_protocol(driver, conn)
+    due = driver.peer.next_attempt_at
+    driver.do(TcpConnectionFails(driver.incoming(), "connection reset"))
+    assert driver.peer.next_attempt_at == due
+    assert driver.peer.state is State.IDLE
 
 
 def test_rfc5492_3_after_2_4_the_next_open_has_no_capabilities() -> None:
@@ -414,6 +431,21 @@ def test_rfc5492_3_after_2_4_the_next_open_has_no_capabilities() -> None:
     up = one(driver.receive(conn, open_message(caps=b""), KEEPALIVE), SessionUp)
     assert up.negotiated.families == {IPV4_UNICAST}
     assert not up.negotiated.asn4
+
+
+def test_rfc5492_3_a_plain_open_that_is_refused_as_well_is_not_repeated() -> None:
+    driver = Driver()
+    conn = driver.open_sent()
+    lengths = []
+    for _ in range(3):
+        driver.receive(conn, notification(2, 4))
+        due = driver.peer.next_attempt_at
+        assert due is not None
+        conn = one(driver.at(due), Dial).conn
+        (data,) = sent(driver.do(TcpCrAcked(conn, OURS, THEIRS)), conn)
+        lengths.append(len(data))
+    assert lengths[0] == lengths[2] == 29
+    assert lengths[1] > 29
 
 
 def test_rfc5492_3_but_not_where_the_session_needs_them() -> None:
