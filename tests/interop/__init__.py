@@ -1,0 +1,5 @@
+"""bgpbfd against real daemons in network namespaces."""
+
+import pytest
+
+pytest.register_assert_rewrite(f"{__name__}.star")

@@ -95,6 +95,9 @@ class Peer(ABC):
     package: ClassVar[str]
     has_bfd: ClassVar[bool] = False
     any_as_path: ClassVar[bool] = True  # False: only repetitions of its own AS
+    reads_shutdown_text: ClassVar[bool] = True  # RFC 9003
+    as_path_over_ibgp: ClassVar[bool] = True
+    shown_local_pref: ClassVar[int | None] = None  # what its CLI shows for a route that came without
     default_med: ClassVar[int | None] = None  # what it sends where none is configured
 
     def __init__(self, host: Host, config: PeerConfig) -> None:

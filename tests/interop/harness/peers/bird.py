@@ -14,6 +14,7 @@ class Bird(Peer):
 
     name = "bird"
     programs = ("bird", "birdc")
+    shown_local_pref = 100
     package = "bird2"
     has_bfd = True
 
@@ -70,7 +71,7 @@ class Bird(Peer):
         return "\n".join([*lines, "}", ""])
 
     def _attributes(self, route: Route) -> str:
-        sets = [f"bgp_origin = {_ORIGINS.index(route.origin)};"] if route.origin != "igp" else []
+        sets = [f"bgp_origin = ORIGIN_{route.origin.upper()};"] if route.origin != "igp" else []
         if route.med is not None:
             sets.append(f"bgp_med = {route.med};")
         if route.local_pref is not None:
@@ -109,8 +110,6 @@ class Bird(Peer):
                 found.append(Notification(match[1] == "Error", *numbers, line))
         return found
 
-
-_ORIGINS: Final = ("igp", "egp", "incomplete")
 
 # BIRD writes messages, not numbers; an unknown pair is written "Unknown error 6.10".
 _MESSAGES: Final[dict[str, tuple[int, int]]] = {

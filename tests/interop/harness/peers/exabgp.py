@@ -15,12 +15,14 @@ from .base import Notification, Peer, PeerConfig, Route, ordered
 class ExaBgp(Peer):
     """It keeps no table: the one here is what its API has told since the session came up.
 
+    A Cease with a shutdown communication (RFC 9003) is an error to it (4.2.21 with Python 3): it answers 1/0.
     As an AS path it sends what is configured, so its own AS is configured too.
     """
 
     name = "exabgp"
     programs = ("exabgp",)
     package = "exabgp"
+    reads_shutdown_text = False
 
     def __init__(self, host: Host, config: PeerConfig) -> None:
         super().__init__(host, config)

@@ -139,15 +139,19 @@ class Frr(Peer):
             table = self._json(f"show bgp {family} unicast json")
             for prefix, paths in table.get("routes", {}).items():
                 if any(path["peerId"] == self.config.remote_address for path in paths):
-                    seen.append(self._details(family, prefix))
+                    seen += self._details(family, prefix)
         return sorted(seen, key=lambda route: route.prefix)
 
-    def _details(self, family: str, prefix: str) -> Route:
+    def _details(self, family: str, prefix: str) -> list[Route]:
+        """The route from our neighbor, or nothing: it may be gone since the table was read."""
         detail = self._json(f"show bgp {family} unicast {prefix} json")
-        path = next(p for p in detail["paths"] if p["peer"]["peerId"] == self.config.remote_address)
+        paths = [path for path in detail.get("paths", []) if path["peer"]["peerId"] == self.config.remote_address]
+        return [self._parse(prefix, path) for path in paths]
+
+    def _parse(self, prefix: str, path: dict[str, Any]) -> Route:
         hops = [hop["ip"] for hop in path["nexthops"] if hop.get("scope", "global") == "global"]
         return Route(
-            prefix=detail["prefix"],
+            prefix=prefix,
             next_hop=hops[0] if hops else path["nexthops"][0]["ip"],
             as_path=tuple(asn for segment in path["aspath"]["segments"] for asn in segment["list"]),
             med=path.get("metric"),

@@ -16,6 +16,7 @@ class OpenBgpd(Peer):
 
     name = "openbgpd"
     programs = ("/usr/sbin/bgpd", "bgpctl")
+    shown_local_pref = 100
     package = "openbgpd"
     any_as_path = False
 
@@ -97,7 +98,7 @@ class OpenBgpd(Peer):
 
     def hasten(self) -> None:
         if self.session_state() == "idle":
-            run(["bgpctl", "-s", self._socket, "neighbor", self.config.remote_address, "clear"], check=False)
+            run(["bgpctl", "-s", self._socket, "neighbor", self.config.remote_address, "up"], check=False)
 
     def notifications(self) -> list[Notification]:
         found = []
