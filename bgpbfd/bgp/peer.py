@@ -290,6 +290,7 @@ class Peer:
                 if connection.state is State.CONNECT:
                     self._forget(connection)
         elif old.passive or old.dynamic:
+            self._retry.end_idle_hold()
             self._dial(now)
         elif self._retry.attempt_at is not None and self._retry.idle_until is None:
             self._retry.attempt_at = min(self._retry.attempt_at, now + self._retry_time())

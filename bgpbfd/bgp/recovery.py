@@ -59,6 +59,8 @@ class Retry:
                 if self.idle_until is None or now >= self.idle_until:
                     self.end_idle_hold()
                     self.attempt_at = now + jittered(retry_time, self._rng) if dials else None
+                elif dials and self.attempt_at is None:
+                    self.attempt_at = self.idle_until
             case Recovery.DAMPED:
                 hold = min(retry_time << self._back_off, max(MAX_IDLE_HOLD, retry_time))
                 self._back_off = min(self._back_off + 1, MAX_BACK_OFF)

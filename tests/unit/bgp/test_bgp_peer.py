@@ -404,6 +404,17 @@ def test_bfd_up_ends_an_idle_hold() -> None:
     assert [d[18] for d in sent(driver.log, accepted)] == [1]  # and takes connections again
 
 
+def test_a_dial_that_fails_within_an_idle_hold_is_repeated_after_it() -> None:
+    driver, dialled, accepted = both_ways()
+    driver.receive(accepted, open_message(asn=65009, caps=b""))
+    held_until = driver.peer.next_deadline()
+    assert held_until is not None
+    assert driver.peer.next_attempt_at is None  # the dialled one is still being tried
+    driver.do(TcpConnectionFails(dialled, "connection reset"))
+    assert driver.peer.next_attempt_at == held_until
+    assert one(driver.at(held_until), Dial)
+
+
 def test_a_lost_connection_does_not_shorten_an_idle_hold() -> None:
     driver = Driver()
     conn = driver.start()
