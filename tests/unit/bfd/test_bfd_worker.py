@@ -370,6 +370,39 @@ async def test_each_malformed_packet_is_counted_and_changes_nothing() -> None:
         assert cleared.packets_received < after.packets_received
 
 
+async def test_the_short_cut_for_repeated_packets_ends_with_what_it_stood_on() -> None:
+    port = free_port()
+    a = End(port, A)
+    a.add(C)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as raw:
+        raw.bind((C, 0))
+        raw.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
+        async with started(a):
+            up = ControlPacket(
+                state=BfdState.UP,
+                detect_mult=4,
+                my_discriminator=9,
+                your_discriminator=(await a.report()).local_discriminator,
+                desired_min_tx_us=50 * MS,
+                required_min_rx_us=50 * MS,
+            )
+
+            async def hear(**fields: object) -> SessionReport:
+                raw.sendto(push_control(replace(up, **fields)), (A, port))  # type: ignore[arg-type]
+                await asyncio.sleep(0.03)
+                return await a.report()
+
+            await hear(state=BfdState.INIT)
+            await hear()
+            assert (await hear()).packets_received == 3
+            assert (await hear(required_min_rx_us=70 * MS)).remote_required_min_rx_us == 70 * MS
+            assert (await hear()).remote_required_min_rx_us == 50 * MS
+            await until(lambda: a.falls() != [])
+            assert (await a.report()).remote_discriminator == 0
+            heard = await hear()
+            assert (heard.state, heard.remote_discriminator) == ("down", 9)
+
+
 async def test_two_daemons_with_specific_addresses_and_a_port_that_is_taken() -> None:
     port = free_port()
     a, rival = End(port, A), End(port, A)
@@ -420,6 +453,10 @@ async def test_events_of_an_earlier_generation_are_dropped() -> None:
     async with pair() as (a, b):
         old = a.changes[-1].generation
         a.events.clear()
+        assert b.link.pid is not None
+        os.kill(b.link.pid, signal.SIGSTOP)
+        time.sleep(0.4)  # the old session's Down waits unread meanwhile
+        os.kill(b.link.pid, signal.SIGCONT)
         new = a.add(B)
         assert new > old
         await until(lambda: a.state == "up")
