@@ -14,7 +14,7 @@ from bgpbfd.bgp.negotiate import Negotiated, PeerSettings
 from bgpbfd.core import Family, Instant
 from bgpbfd.wire.iana import CeaseSubcode
 from bgpbfd.wire.messages import Notification, RouteRefresh
-from bgpbfd.wire.update import Update
+from bgpbfd.wire.update import Update, UpdateContext
 
 ConnId: TypeAlias = int
 
@@ -113,9 +113,14 @@ class BfdUp:
 
 @dataclass(slots=True, frozen=True)
 class BfdDown:
-    """Up→Down of the peer's BFD session, not AdminDown: Cease 6/10 (RFC 9384), close; ``cause.kind`` is BFD_DOWN."""
+    """Up→Down of the peer's BFD session, not AdminDown: Cease 6/10 (RFC 9384), close; ``cause.kind`` is BFD_DOWN.
+
+    ``failed_at``: when the path failed, which a process that was suspended learns late. A connection that was set up
+    over the path since then is not hit. None: just now.
+    """
 
     cause: Cause
+    failed_at: Instant | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -233,13 +238,17 @@ class StateChanged:
 
 @dataclass(slots=True, frozen=True)
 class SessionUp:
-    """OpenConfirm→Established. ``generation`` tells this session from all others of the peer."""
+    """OpenConfirm→Established. ``generation`` tells this session from all others of the peer.
+
+    ``context`` is the session's, for encoding too: the peer may have no session any more when this is acted on.
+    """
 
     generation: int
     conn: ConnId
     negotiated: Negotiated
     local: Endpoint
     remote: Endpoint
+    context: UpdateContext
 
 
 @dataclass(slots=True, frozen=True)

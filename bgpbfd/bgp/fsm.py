@@ -146,6 +146,7 @@ class Connection:
         self.context: UpdateContext | None = None
         self.generation = 0
         self.dialled_at: Instant = 0
+        self.connected_at: Instant = 0
         self.timed_out = False
         self.connect_deadline: Instant | None = None
         self.hold_deadline: Instant | None = None
@@ -173,6 +174,7 @@ class Connection:
         # §8.2.2, Connect and Active: "stops the ConnectRetryTimer (if running) …, completes BGP initialization,
         # sends an OPEN message to its peer, sets the HoldTimer to a large value, changes its state to OpenSent".
         self.local, self.remote = local, remote
+        self.connected_at = now
         self.connect_deadline = None
         self.hold_deadline = now + LARGE_HOLD_TIME
         self._send(encode_open(our_open(self.settings, plain=self.plain)), "open", now)

@@ -262,9 +262,11 @@ class Peer:
 
     def _bfd_down(self, event: BfdDown, now: Instant) -> None:
         # RFC 9384 §3: Cease 6/10. Without a connection to lose, the path's failure changes nothing: dialling goes on.
-        told = [c for c in self._connections.values() if c.state >= State.OPEN_SENT]
+        failed_at = now if event.failed_at is None else event.failed_at
+        connected = [c for c in self._connections.values() if c.state >= State.OPEN_SENT]
+        told = [c for c in connected if c.connected_at <= failed_at]
         if not told:
-            self.tally.discard("BFD down without a connection")
+            self.tally.discard("BFD down older than the connection" if connected else "BFD down without a connection")
             return
         cause = replace(event.cause, code=int(ErrorCode.CEASE), subcode=int(CeaseSubcode.BFD_DOWN))
         self._recovery = Recovery.PLAIN
@@ -408,8 +410,16 @@ class Peer:
         self._session = connection
         self.established_conn = connection.conn
         self.established_at = now
+        assert connection.context is not None
         self._out.append(
-            SessionUp(self.generation, connection.conn, connection.negotiated, connection.local, connection.remote)
+            SessionUp(
+                self.generation,
+                connection.conn,
+                connection.negotiated,
+                connection.local,
+                connection.remote,
+                connection.context,
+            )
         )
         return self.generation
 

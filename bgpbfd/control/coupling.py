@@ -39,8 +39,7 @@ class Coupling:
         text = "BFD was up, its worker process had to be started again, and the neighbor has not come back since"
         return BfdDown(Cause(CauseKind.BFD_DOWN, text, now))
 
-    def handle(self, change: StateChange, established_at: Instant | None) -> Verdict:
-        """``established_at``: since when the BGP session stands, None without one."""
+    def handle(self, change: StateChange) -> Verdict:
         self.state = change.new
         if change.new in {"up", "admin-down"} or change.remote_admin_down:
             self.regaining = False
@@ -50,12 +49,8 @@ class Coupling:
             return None
         if change.remote_admin_down or change.new == "admin-down" or change.blame == "admin":
             return None
-        if established_at is not None and failed_at(change) < established_at:
-            # The failure is older than this BGP session, which has been set up over the path since: a process that
-            # was suspended learns late of what ended the session before.
-            return None
         self.down_count += 1
-        return BfdDown(down_cause(change))
+        return BfdDown(down_cause(change), failed_at(change))
 
 
 def failed_at(change: StateChange) -> Instant:

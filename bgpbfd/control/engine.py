@@ -451,7 +451,7 @@ class Engine:
         neighbor = self.neighbors.get(change.key)
         if neighbor is None or not neighbor.bfd_added:
             return
-        verdict = neighbor.coupling.handle(change, neighbor.peer.established_at)
+        verdict = neighbor.coupling.handle(change)
         if verdict is not None:  # first the teardown, then the telling of it
             self.feed(neighbor, verdict)
         kind, text, level = describe_bfd_change(change)

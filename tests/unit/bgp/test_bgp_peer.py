@@ -566,6 +566,20 @@ def test_bfd_down_then_up_dials_at_once() -> None:
     assert down(driver).text == "silence"
 
 
+@pytest.mark.parametrize("established", [True, False])
+def test_a_bfd_failure_hits_only_connections_that_are_older(established: bool) -> None:
+    """A process that was suspended learns late of a failure; what was set up over the path since is not its victim."""
+    driver = Driver()
+    conn = driver.established() if established else driver.open_confirm()
+    state = driver.peer.state
+    silence = Cause(CauseKind.BFD_DOWN, "silence", driver.now)
+    assert driver.do(BfdDown(silence, failed_at=driver.now - SECOND)) == []
+    assert driver.peer.state is state
+    driver.now += 2 * SECOND
+    actions = driver.do(BfdDown(silence, failed_at=driver.now - SECOND))
+    assert notifications(actions) == [(conn, b"\x06\x0a")]
+
+
 # -- reconfiguration -------------------------------------------------------------------------------------------
 
 
