@@ -10,6 +10,7 @@ declared silent the sockets are read once more, so that a stall of this process 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import heapq
@@ -454,6 +455,8 @@ def main(arguments: list[str]) -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
     with open("/proc/self/comm", "w", encoding="ascii") as comm:
         comm.write("bgpbfd-bfd")
+    with contextlib.suppress(PermissionError):
+        os.nice(-10)  # a busy host is where packets must leave in time; without the right to it, as others
     channel = socket.socket(fileno=int(arguments[0]))
     channel.setblocking(False)
     gc.collect()
