@@ -47,11 +47,21 @@ _FAMILY_NAMES = {
 FAMILIES_BY_NAME = {name: family for family, name in _FAMILY_NAMES.items()}
 
 
+SAFI_UNICAST = 1
+SAFI_FLOW = 133
+
+
 class Prefix(NamedTuple):
-    """An IP prefix as BGP carries it: its AFI and its NLRI octets (length, then the masked address, RFC 4271 §4.3)."""
+    """What a route is for, as BGP carries it: its address family and its NLRI octets.
+
+    Of SAFI 1 an IP prefix: length, then the masked address (RFC 4271 §4.3); ``length`` and ``network`` are of this one
+    only. Of SAFI 133 a flow specification rule, its length before it (RFC 8955 §4); ``wire.flowspec_text.nlri_text``
+    has its words.
+    """
 
     afi: int
     nlri: bytes
+    safi: int = SAFI_UNICAST
 
     @classmethod
     def parse(cls, text: str) -> Prefix:
@@ -73,7 +83,9 @@ class Prefix(NamedTuple):
 
     @property
     def family(self) -> Family:
-        return IPV4_UNICAST if self.afi == AFI_IPV4 else IPV6_UNICAST
+        if self.safi == SAFI_UNICAST:
+            return IPV4_UNICAST if self.afi == AFI_IPV4 else IPV6_UNICAST
+        return Family(self.afi, self.safi)
 
     def network(self) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         octets = self.nlri[1:]
@@ -82,7 +94,7 @@ class Prefix(NamedTuple):
         return ipaddress.IPv6Network((octets.ljust(16, b"\0"), self.nlri[0]))
 
     def __str__(self) -> str:
-        return str(self.network())
+        return str(self.network()) if self.safi == SAFI_UNICAST else f"{self.family} 0x{self.nlri.hex()}"
 
 
 EventT_contra = TypeVar("EventT_contra", contravariant=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
 
-from bgpbfd.config.model import BfdProfile, BfdSettings, Config, PeerConfig, StaticRoute
+from bgpbfd.config.model import Announced, BfdProfile, BfdSettings, Config, PeerConfig, StaticFlow
 from bgpbfd.core import Family, PeerId, Prefix
+from bgpbfd.wire.flowspec_text import nlri_text
 
 MAX_NAMED = 5
 
@@ -33,7 +34,6 @@ PEER_IMPACTS: dict[str, Impact] = {
     "passive": Impact.HITLESS,
     "dest_port": Impact.HITLESS,  # of the next dial
     "max_prefixes": Impact.HITLESS,
-    "static_flows": Impact.HITLESS,
     "advertise_sources": Impact.SOFT,
     "next_hop_self": Impact.SOFT,
     "import_policy": Impact.SOFT,
@@ -43,7 +43,7 @@ PEER_IMPACTS: dict[str, Impact] = {
 """Impacts by key; what is not here goes into the OPEN or the TCP connection and waits for a session."""
 
 _TIMERS = ("transmit_interval_ms", "receive_interval_ms", "detect_multiplier")
-_APART = frozenset({"id", "bfd", "static_routes"})
+_APART = frozenset({"id", "bfd", "static_routes", "static_flows"})
 
 
 @dataclass(slots=True, frozen=True)
@@ -62,7 +62,10 @@ class PeerAdded:
 
     @property
     def text(self) -> str:
-        return f"new, AS {self.peer.remote_as}, {_count(len(self.peer.static_routes), 'static route')}"
+        flows = _count(len(self.peer.static_flows), "static flow")
+        return f"new, AS {self.peer.remote_as}, {_count(len(self.peer.static_routes), 'static route')}" + (
+            f", {flows}" if self.peer.static_flows else ""
+        )
 
 
 @dataclass(slots=True, frozen=True)
@@ -168,16 +171,20 @@ class BfdTimersChanged:
 
 @dataclass(slots=True, frozen=True)
 class RoutesChanged:
-    """Static routes of one peer, or of all (``peer`` None); ``changed`` holds the new ones, ``removed`` the old."""
+    """Static routes of one peer, or of all (``peer`` None); ``changed`` holds the new ones, ``removed`` the old.
+
+    With ``key`` static_flows, flow specifications.
+    """
 
     peer: PeerId | None
-    added: tuple[StaticRoute, ...] = ()
-    removed: tuple[StaticRoute, ...] = ()
-    changed: tuple[StaticRoute, ...] = ()
+    added: tuple[Announced, ...] = ()
+    removed: tuple[Announced, ...] = ()
+    changed: tuple[Announced, ...] = ()
+    key: str = "static_routes"
 
     @property
     def path(self) -> str:
-        return "static_routes" if self.peer is None else f"peers[{self.peer}].static_routes"
+        return self.key if self.peer is None else f"peers[{self.peer}].{self.key}"
 
     @property
     def impact(self) -> Impact:
@@ -186,7 +193,7 @@ class RoutesChanged:
     @property
     def text(self) -> str:
         parts = (("added", self.added), ("removed", self.removed), ("changed", self.changed))
-        return "; ".join(f"{word} {_prefixes(routes)}" for word, routes in parts if routes)
+        return "; ".join(f"{word} {_named(routes)}" for word, routes in parts if routes)
 
 
 @dataclass(slots=True, frozen=True)
@@ -221,7 +228,7 @@ def diff(old: Config, new: Config) -> list[Change]:
     ``warnings`` and ``files`` do not count, nor does the order of peers and routes.
     """
     changes: list[Change] = [*_globals(old, new)]
-    changes.extend(_routes(None, old.static_routes, new.static_routes))
+    changes.extend(_routes(None, "static_routes", old.static_routes, new.static_routes))
     before = {peer.id: peer for peer in old.peers}
     after = {peer.id: peer for peer in new.peers}
     changes.extend(PeerRemoved(peer) for identity, peer in before.items() if identity not in after)
@@ -254,19 +261,23 @@ def _peer(old: PeerConfig, new: PeerConfig) -> Iterable[Change]:
             yield BfdChanged(new.id, old.bfd, new.bfd)
         else:
             yield BfdTimersChanged(new.id, old.bfd, new.bfd)
-    yield from _routes(new.id, old.static_routes, new.static_routes)
+    yield from _routes(new.id, "static_routes", old.static_routes, new.static_routes)
+    yield from _routes(new.id, "static_flows", old.static_flows, new.static_flows)
 
 
-def _routes(peer: PeerId | None, old: tuple[StaticRoute, ...], new: tuple[StaticRoute, ...]) -> Iterable[RoutesChanged]:
+def _routes(
+    peer: PeerId | None, key: str, old: Sequence[Announced], new: Sequence[Announced]
+) -> Iterable[RoutesChanged]:
     if old == new:
         return
-    before: dict[Prefix, StaticRoute] = {route.prefix: route for route in old}
-    after: dict[Prefix, StaticRoute] = {route.prefix: route for route in new}
+    before: dict[Prefix, Announced] = {route.prefix: route for route in old}
+    after: dict[Prefix, Announced] = {route.prefix: route for route in new}
     change = RoutesChanged(
         peer,
         added=tuple(route for prefix, route in after.items() if prefix not in before),
         removed=tuple(route for prefix, route in before.items() if prefix not in after),
         changed=tuple(route for prefix, route in after.items() if prefix in before and before[prefix] != route),
+        key=key,
     )
     if change.added or change.removed or change.changed:
         yield change
@@ -281,8 +292,9 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _prefixes(routes: tuple[StaticRoute, ...]) -> str:
-    named = ", ".join(str(route.prefix) for route in routes[:MAX_NAMED])
+def _named(routes: tuple[Announced, ...]) -> str:
+    joint = "; " if any(isinstance(route, StaticFlow) for route in routes) else ", "  # rules have commas of their own
+    named = joint.join(nlri_text(route.prefix) for route in routes[:MAX_NAMED])
     return named if len(routes) <= MAX_NAMED else f"{named} and {len(routes) - MAX_NAMED} more"
 
 

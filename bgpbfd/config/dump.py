@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
-from bgpbfd.config.model import ApiConfig, Config, Listen, PeerConfig, Secret, StaticRoute, UnixListen
+from bgpbfd.config.model import ApiConfig, Config, Listen, PeerConfig, Secret, StaticFlow, StaticRoute, UnixListen
 from bgpbfd.core import Family, Prefix
+from bgpbfd.wire.attributes import PathAttributes
+from bgpbfd.wire.flowspec_text import format_actions, nlri_matches, split_actions
 from bgpbfd.wire.text import format_as_path, format_community, format_extended, format_large, origin_text
 
 MASKED = "…"
@@ -28,6 +32,8 @@ def _plain(value: object) -> object:
             return MASKED
         case StaticRoute():
             return dump_route(value)
+        case StaticFlow():
+            return dump_flow(value)
         case PeerConfig():
             return _peer(value)
         case Family() | Prefix() | Listen() | UnixListen():
@@ -56,11 +62,23 @@ def _peer(peer: PeerConfig) -> dict[str, object]:
 def dump_route(route: StaticRoute) -> dict[str, object]:
     """A static route as the file writes it."""
     attributes = route.attributes
-    plain: dict[str, object] = {
-        "prefix": str(route.prefix),
-        "next_hop": route.next_hop,
-        "origin": origin_text(attributes.origin),
-    }
+    return {"prefix": str(route.prefix), "next_hop": route.next_hop} | _attributes(
+        attributes, attributes.extended_communities
+    )
+
+
+def dump_flow(flow: StaticFlow) -> dict[str, object]:
+    """A flow as the file writes it."""
+    actions, rest = split_actions(flow.attributes)
+    return {
+        "afi": flow.prefix.afi,
+        "action": format_actions(actions),
+        "matches": nlri_matches(flow.prefix),
+    } | _attributes(flow.attributes, rest)
+
+
+def _attributes(attributes: PathAttributes, extended: Iterable[bytes]) -> dict[str, object]:
+    plain: dict[str, object] = {"origin": origin_text(attributes.origin)}
     if attributes.as_path:
         plain["as_path"] = format_as_path(attributes.as_path)
     if attributes.local_pref is not None:
@@ -70,7 +88,7 @@ def dump_route(route: StaticRoute) -> dict[str, object]:
     communities = [
         *(format_community(value) for value in attributes.communities),
         *(format_large(value) for value in attributes.large_communities),
-        *(format_extended(value) for value in attributes.extended_communities),
+        *(format_extended(value) for value in extended),
     ]
     if communities:
         plain["communities"] = communities

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from bgpbfd.config import support, validate
+from bgpbfd.config import validate
 from bgpbfd.config.faults import ConfigError, Fault, FaultList
 from bgpbfd.config.files import Loader, read_text
+from bgpbfd.config.flows import FLOW_KEYS, RULE_KEYS, read_flow, read_flows, read_rule
 from bgpbfd.config.model import (
     ApiConfig,
     ApiListen,
@@ -24,6 +25,7 @@ from bgpbfd.config.model import (
     Listen,
     LogConfig,
     PeerConfig,
+    StaticFlow,
     StaticRoute,
 )
 from bgpbfd.config.names import check_interface, did_you_mean, parse_address, parse_network, peer_id
@@ -47,9 +49,9 @@ from bgpbfd.config.values import (
     shown,
     string,
 )
-from bgpbfd.core import FAMILIES_BY_NAME, IPV4_UNICAST, IPV6_UNICAST, Family
+from bgpbfd.core import FAMILIES_BY_NAME, IPV4_UNICAST, IPV6_UNICAST, Family, Prefix
 
-__all__ = ["ConfigError", "Fault", "load", "loads", "parse_route"]
+__all__ = ["ConfigError", "Fault", "load", "loads", "parse_flow", "parse_flow_rule", "parse_route"]
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_PARTS = (
@@ -96,6 +98,27 @@ def parse_route(raw: Mapping[str, object], path: str = "route") -> StaticRoute:
     if source is None or faults.faults:
         raise ConfigError(faults.finish())
     return source.routes[0]
+
+
+def parse_flow(raw: Mapping[str, object], path: str = "flow") -> StaticFlow:
+    """One flow specification from the keys of ``[[peers.static_flows]]``, as an API request has them.
+
+    Raises ConfigError with all that is wrong, each path under ``path``.
+    """
+    faults = FaultList("")
+    flow = read_flow(Table(raw, path, "static_flows[]", FLOW_KEYS, faults))
+    if flow is None or faults.faults:
+        raise ConfigError(faults.finish())
+    return flow
+
+
+def parse_flow_rule(raw: Mapping[str, object], path: str = "flow") -> Prefix:
+    """The rule alone, which is what a withdrawal names: ``afi`` and ``matches``; raises as ``parse_flow``."""
+    faults = FaultList("")
+    rule = read_rule(Table(raw, path, "static_flows[]", RULE_KEYS, faults))
+    if rule is None or faults.faults:
+        raise ConfigError(faults.finish())
+    return rule
 
 
 def _load(text: str, source: str, base: Path | None, path: Path | None) -> Config:
@@ -250,6 +273,7 @@ class _Builder:
         local_as = table.get("local_as", asn, default_as or 1)
         bfd_settings = self._peer_bfd(table, bfd)
         sources = self._routes.read(table, "static_routes")
+        flows = read_flows(table, "static_flows")
         interface = table.get("interface", _interface, None)
         if remote is None:
             return None
@@ -282,8 +306,9 @@ class _Builder:
             max_prefixes=table.get("max_prefixes", _max_prefixes, None),
             bfd=bfd_settings,
             static_routes=tuple(route for source in sources for route in source.routes),
+            static_flows=tuple(source.flow for source in flows),
         )
-        return validate.PeerDraft(path, peer, sources, as_known=remote_as is not None)
+        return validate.PeerDraft(path, peer, sources, flows, as_known=remote_as is not None)
 
     def _local_router_id(self, table: Table) -> str | None:
         ours = table.get("local_router_id", _optional_router_id, None)
@@ -344,8 +369,6 @@ def _family(value: object) -> Family:
     family = FAMILIES_BY_NAME.get(text)
     if family is None:
         raise ValueError(f"{shown(text)} is no address family; {did_you_mean(text, FAMILIES_BY_NAME)}")
-    if text in support.UNSUPPORTED_FAMILIES:
-        raise ValueError(f"{text!r} {support.REASON}")
     return family
 
 

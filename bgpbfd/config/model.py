@@ -149,17 +149,16 @@ class StaticRoute(msgspec.Struct, frozen=True, gc=False):
         return "self" if packed is None else str(ipaddress.ip_address(packed))
 
 
-class StaticFlow(msgspec.Struct, frozen=True, kw_only=True):
-    """One flow specification rule, in the words of the file."""
+class StaticFlow(msgspec.Struct, frozen=True, gc=False):
+    """One flow specification to announce: ``prefix`` is the rule's NLRI (SAFI 133), its actions are among the
+    ``attributes``' extended communities."""
 
-    afi: int
-    action: str
-    matches: tuple[str, ...]
-    origin: str = "igp"
-    as_path: tuple[str, ...] = ()
-    local_pref: int | None = None
-    multi_exit_disc: int | None = None
-    communities: tuple[str, ...] = ()
+    prefix: Prefix
+    attributes: PathAttributes
+
+
+Announced: TypeAlias = StaticRoute | StaticFlow
+"""What a configuration or an API request announces."""
 
 
 class GracefulRestart(msgspec.Struct, frozen=True, kw_only=True):

@@ -96,7 +96,7 @@ class RouteReader:
         if attributes is None:
             before = self._faults.count
             table = Table(raw, path, pattern, ROUTE_KEYS, self._faults)
-            parsed = self._attributes(table)
+            parsed = path_attributes(table)
             attributes = self._by_value.setdefault(parsed, parsed)
             if self._faults.count == before:
                 self._by_text[memo] = attributes
@@ -113,19 +113,6 @@ class RouteReader:
         except ValueError as error:
             self._faults.add(f"{path}.prefix", str(error))
             return None
-
-    def _attributes(self, table: Table) -> PathAttributes:
-        communities = table.get("communities", lambda value: parse_communities(text_list(value)), parse_communities([]))
-        return PathAttributes(
-            origin=table.get("origin", lambda value: parse_origin(string(value)), parse_origin("igp")),
-            as_path=table.get("as_path", lambda value: parse_as_path(text_list(value)), ()),
-            next_hop=table.get("next_hop", next_hop, None),
-            med=table.get("multi_exit_disc", _optional_u32, None),
-            local_pref=table.get("local_pref", _optional_u32, None),
-            communities=communities.standard,
-            extended_communities=communities.extended,
-            large_communities=communities.large,
-        )
 
     def _from_file(self, name: object, path: str, attributes: PathAttributes) -> RouteSource | None:
         key = f"{path}.routes_file"
@@ -153,6 +140,21 @@ class RouteReader:
         if wrong > MAX_FILE_FAULTS:
             self._faults.place(key, f"{wrong - MAX_FILE_FAULTS} more lines are wrong", str(file))
         return source
+
+
+def path_attributes(table: Table) -> PathAttributes:
+    """The attributes that the table's keys give, each fault noted."""
+    communities = table.get("communities", lambda value: parse_communities(text_list(value)), parse_communities([]))
+    return PathAttributes(
+        origin=table.get("origin", lambda value: parse_origin(string(value)), parse_origin("igp")),
+        as_path=table.get("as_path", lambda value: parse_as_path(text_list(value)), ()),
+        next_hop=table.get("next_hop", next_hop, None),
+        med=table.get("multi_exit_disc", _optional_u32, None),
+        local_pref=table.get("local_pref", _optional_u32, None),
+        communities=communities.standard,
+        extended_communities=communities.extended,
+        large_communities=communities.large,
+    )
 
 
 def _optional_u32(value: object) -> int | None:

@@ -65,12 +65,9 @@ _UNSUPPORTED: dict[str, Asks] = {
     "peers[].graceful_restart": _unless_disabled,
     "peers[].import_policy": _always,
     "peers[].export_policy": _always,
-    "peers[].static_flows": _unless_empty,
     "peers[].bfd.mode": _if_strict,
     **{f"{table}.{key}": asks for table in ("peers[].bfd", "bfd.profiles.*") for key, asks in _BFD.items()},
 }
-
-UNSUPPORTED_FAMILIES = frozenset({"ipv4 flow", "ipv6 flow"})
 
 
 def listed(path: str) -> bool:

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass, field
 
 from bgpbfd.config.faults import FaultList
+from bgpbfd.config.flows import FlowSource
 from bgpbfd.config.model import Config, PeerConfig
 from bgpbfd.config.names import Network, did_you_mean, parse_address, peer_id
 from bgpbfd.config.routes import RouteSource
@@ -20,6 +21,7 @@ class PeerDraft:
     path: str
     peer: PeerConfig
     sources: list[RouteSource] = field(default_factory=list)
+    flows: list[FlowSource] = field(default_factory=list)
     as_known: bool = True
 
 
@@ -30,6 +32,7 @@ def check(config: Config, drafts: list[PeerDraft], routes: list[RouteSource], fa
         _addresses(draft, faults)
         _bfd(config, draft, faults)
         _peer_routes(draft, faults)
+        _peer_flows(draft, faults)
     loopback = any(_is_loopback(peer.remote_ip) for peer in config.peers)
     extended = any(peer.extended_next_hop for peer in config.peers)
     _repeated_routes(routes, faults)
@@ -159,6 +162,18 @@ def _peer_routes(draft: PeerDraft, faults: FaultList) -> None:
                 # RFC 4271 §5.1.3
                 reason = 'the neighbor must not get its own address as next hop: write another, or "self"'
                 source.fault(faults, index, "next_hop", reason)
+
+
+def _peer_flows(draft: PeerDraft, faults: FaultList) -> None:
+    first: dict[Prefix, FlowSource] = {}
+    for source in draft.flows:
+        rule = source.flow.prefix
+        if rule.family not in draft.peer.families:
+            faults.add(f"{source.path}.afi", f"the peer's families do not have {str(rule.family)!r}: add it there")
+        if rule in first:
+            where = faults.where(first[rule].path)
+            faults.add(f"{source.path}.matches", f"are those of {where} already: each rule stands once")
+        first.setdefault(rule, source)
 
 
 def _repeated_routes(sources: list[RouteSource], faults: FaultList) -> None:

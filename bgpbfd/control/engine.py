@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import random
+import traceback
 from collections import deque
 from collections.abc import Iterable
 from typing import assert_never
@@ -31,7 +32,7 @@ from bgpbfd.control.neighbor import (
 )
 from bgpbfd.control.ports import BfdControl, Clock, Connections, Interfaces, Timers
 from bgpbfd.control.recorder import Recorder
-from bgpbfd.core import MILLISECOND, SECOND, Family, Micros, PeerId, Prefix
+from bgpbfd.core import MILLISECOND, SECOND, Family, Instant, Micros, PeerId, Prefix
 from bgpbfd.rib.announcer import Announcer
 from bgpbfd.rib.originate import Originated
 from bgpbfd.rib.table import Rib
@@ -39,6 +40,8 @@ from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.iana import CeaseSubcode
 
 BFD_REGAIN: Micros = 10 * SECOND  # a session starts at 1 s intervals (RFC 5880 §6.8.3): Up takes a few of them
+REFUSED_QUIET: Micros = 60 * SECOND  # a stranger's connections are told of once in this time
+REFUSED_SOURCES = 32  # strangers told of in that time
 MESSAGES_A_TURN = 25  # a peer's share of one turn of the loop; keeps any one peer from holding up the others
 
 
@@ -70,6 +73,7 @@ class Engine:
         self.neighbors: dict[PeerId, Neighbor] = {}
         self.listen_errors: dict[str, str] = {}
         self.refused_connections = 0
+        self._refused_told: dict[bytes, Instant] = {}  # by source address
         self.stopping = False
         self._queue: deque[tuple[Neighbor, bgp.Event]] = deque()
         self._draining = False
@@ -128,10 +132,23 @@ class Engine:
             while self._queue:
                 target, queued = self._queue.popleft()
                 for action in target.peer.handle(queued, self.clock.now()):
-                    self._act(target, action)
+                    try:
+                        self._act(target, action)
+                    except Exception:  # noqa: BLE001  the other actions and neighbors must have their turn
+                        self._internal_error(target, type(action).__name__)
                 self._after(target)
         finally:
             self._draining = False
+
+    def _internal_error(self, neighbor: Neighbor, where: str) -> None:
+        """A fault of ours outside the neighbor's core costs that one neighbor its session, loudly."""
+        now = self.clock.now()
+        trace = traceback.format_exc()
+        text = f"internal error at {where}: {trace.strip().splitlines()[-1]}"
+        self.recorder.add("internal-error", text, now, peer=neighbor.id, level="error", facts={"traceback": trace})
+        if neighbor.peer.state >= bgp.State.OPEN_SENT:
+            cause = bgp.Cause(bgp.CauseKind.INTERNAL_ERROR, text, now)
+            self.feed(neighbor, bgp.AutomaticStop(cause, CeaseSubcode.UNSPECIFIC))
 
     def _after(self, neighbor: Neighbor) -> None:
         if self.neighbors.get(neighbor.id) is not neighbor:
@@ -183,14 +200,12 @@ class Engine:
             self.pump(neighbor)
 
     def _session_up(self, neighbor: Neighbor, up: bgp.SessionUp) -> None:
-        context = neighbor.peer.context
-        assert context is not None  # an established session has one
         neighbor.session = up
         neighbor.last_attempt = None
         neighbor.end_of_rib.clear()
         self.rib.session_up(neighbor.id, peer_info(neighbor.config, up, self.interfaces))
         neighbor.announcer.session_up(
-            context,
+            up.context,
             export_context(neighbor.config, up, self.interfaces),
             end_of_rib=True,
         )
@@ -292,7 +307,9 @@ class Engine:
         def wanted(family: Family, nlri: bytes) -> PathAttributes | str | None:
             neighbor = self.neighbors[peer]
             announcer = neighbor.announcer
-            route = self.originated.wanted(peer, Prefix(family.afi, nlri), neighbor.sources, parent=neighbor.network)
+            route = self.originated.wanted(
+                peer, Prefix(family.afi, nlri, family.safi), neighbor.sources, parent=neighbor.network
+            )
             if route is not None:
                 return announcer.exported(route.attributes, None, family)
             if "peer" in neighbor.sources:
@@ -332,7 +349,11 @@ class Engine:
             return
         if not self.connections.writable(neighbor.id, session.conn):
             return  # connection_writable comes back here
-        messages = neighbor.announcer.next_batch(MESSAGES_A_TURN)
+        try:
+            messages = neighbor.announcer.next_batch(MESSAGES_A_TURN)
+        except Exception:  # noqa: BLE001  without its session's end the neighbor would keep what is outdated
+            self._internal_error(neighbor, "announcing")
+            return
         if messages:
             self.feed(neighbor, bgp.SendUpdates(session.generation, messages))
         if neighbor.announcer.has_pending:
@@ -344,14 +365,25 @@ class Engine:
         neighbor = None if self.stopping else self._neighbor_of(local, remote)
         if neighbor is None:
             self.refused_connections += 1
-            self.recorder.add(
-                "connection-refused",
-                f"no neighbor is configured for {remote.text} (to {local.text})",
-                self.clock.now(),
-                level="debug",
-            )
+            self._tell_refused(local, remote)
             return None
         return neighbor.id, neighbor.peer.new_connection_id()
+
+    def _tell_refused(self, local: bgp.Endpoint, remote: bgp.Endpoint) -> None:
+        """Now and then only: a scan must not push what happened to the neighbors out of the record."""
+        now = self.clock.now()
+        told = self._refused_told
+        for source in [source for source, at in told.items() if now - at >= REFUSED_QUIET]:
+            del told[source]
+        if remote.address in told or len(told) >= REFUSED_SOURCES:
+            return
+        told[remote.address] = now
+        self.recorder.add(
+            "connection-refused",
+            f"no neighbor is configured for {remote.text} (to {local.text})",
+            now,
+            level="debug",
+        )
 
     def _neighbor_of(self, local: bgp.Endpoint, remote: bgp.Endpoint) -> Neighbor | None:
         interface = self.interfaces.name(remote.scope_id) if remote.scope_id else None

@@ -14,7 +14,7 @@ from bgpbfd.bgp import events as bgp
 from bgpbfd.config.diff import diff
 from bgpbfd.config.dump import dump_config
 from bgpbfd.config.faults import ConfigError
-from bgpbfd.config.model import Config, PeerConfig, StaticRoute
+from bgpbfd.config.model import Announced, Config, PeerConfig
 from bgpbfd.config.names import peer_id
 from bgpbfd.control.engine import Engine, state_text
 from bgpbfd.control.neighbor import Neighbor
@@ -28,9 +28,10 @@ from bgpbfd.control.snapshot import (
     ReloadResult,
     RouteSnapshot,
 )
-from bgpbfd.core import Instant, PeerId, Prefix
+from bgpbfd.core import SAFI_FLOW, SAFI_UNICAST, Instant, PeerId, Prefix
 from bgpbfd.rib.originate import Route
 from bgpbfd.wire.attributes import PathAttributes
+from bgpbfd.wire.flowspec_text import nlri_text
 from bgpbfd.wire.iana import CeaseSubcode
 
 
@@ -234,29 +235,32 @@ class Operations:
 
     # -- routes ------------------------------------------------------------------------------------------
 
-    def routes_learned(self, peer: str | None = None) -> list[RouteSnapshot]:
+    def routes_learned(self, peer: str | None = None, safi: int | None = None) -> list[RouteSnapshot]:
+        """What ``peer``, or every neighbor, has sent us; of one SAFI, or of all."""
         only = None if peer is None else self._find(peer).id
         return [
             RouteSnapshot(
                 peer=route.peer,
                 source=route.peer,
-                prefix=Prefix(route.family.afi, route.nlri),
+                prefix=Prefix(route.family.afi, route.nlri, route.family.safi),
                 attributes=route.attributes,
                 received_at=route.received_at,
                 valid=route.valid,
                 reason=route.reason,
             )
-            for route in self._engine.rib.learned(only)
+            for route in self._engine.rib.learned(only, safi)
         ]
 
-    def routes_advertised(self, peer: str | None = None) -> list[RouteSnapshot]:
+    def routes_advertised(self, peer: str | None = None, safi: int | None = None) -> list[RouteSnapshot]:
         """What stands at each neighbor, as it was sent."""
         engine = self._engine
         neighbors = list(engine.neighbors.values()) if peer is None else [self._find(peer)]
         found: list[RouteSnapshot] = []
         for neighbor in neighbors:
             for family, nlri, attributes in neighbor.announcer.sent():
-                prefix = Prefix(family.afi, nlri)
+                if safi is not None and family.safi != safi:
+                    continue
+                prefix = Prefix(family.afi, nlri, family.safi)
                 source, since = self._origin(neighbor, prefix)
                 found.append(RouteSnapshot(neighbor.id, source, prefix, attributes, since))
         return found
@@ -271,12 +275,25 @@ class Operations:
             return best.peer, best.received_at
         return "withdrawing", self.now()
 
-    def routes(self) -> list[RouteSnapshot]:
+    def flows(self, kind: str | None = None, peer: str | None = None) -> list[RouteSnapshot]:
+        """Flow specifications: ours as ``routes`` has them and the learned ones after them, or one ``kind``.
+
+        ``kind``: learned (from ``peer``), or advertised (to ``peer``).
+        """
+        if kind == "learned":
+            return self.routes_learned(peer, SAFI_FLOW)
+        if kind == "advertised":
+            return self.routes_advertised(peer, SAFI_FLOW)
+        return self.routes(SAFI_FLOW) + self.routes_learned(safi=SAFI_FLOW)
+
+    def routes(self, safi: int | None = None) -> list[RouteSnapshot]:
         """Every route of ours, with how many of the neighbors that should have it were sent it, or why not."""
         engine = self._engine
         neighbors = [n for n in engine.neighbors.values() if n.enabled]
         found: list[RouteSnapshot] = []
         for route in engine.originated.routes():
+            if safi is not None and route.prefix.safi != safi:
+                continue
             takers = [
                 n
                 for n in neighbors
@@ -293,7 +310,7 @@ class Operations:
                     prefix=route.prefix,
                     attributes=route.attributes,
                     received_at=route.at,
-                    next_hop_self=route.attributes.next_hop is None,
+                    next_hop_self=route.attributes.next_hop is None and route.prefix.safi == SAFI_UNICAST,
                     reason=self._why_not(takers, route) if len(sent) < len(takers) or not takers else None,
                     announced_to=len(sent),
                     wanted_by=len(takers),
@@ -312,23 +329,30 @@ class Operations:
             return "no neighbor takes it: another route comes first, or the family or source is not configured"
         return "; ".join(reasons) or "being sent"
 
-    def advertise(self, route: StaticRoute, peers: list[str] | None = None) -> int:
-        """Announce a route over the API; gives how many neighbors it is wanted at."""
+    def advertise(self, route: Announced, peers: list[str] | None = None) -> int:
+        """Announce a route or a flow specification over the API; gives how many neighbors it is wanted at."""
         named = self._named(peers)
         engine = self._engine
         entry = Route("api", route.prefix, route.attributes, named, self.now())
         self._check_reachable(route.prefix, route.attributes, named)
         engine.mark_originated(engine.originated.set(entry, self.now()))
-        engine.recorder.add("route-advertised", f"{route.prefix} advertised over the API", self.now())
+        engine.recorder.add("route-advertised", f"{nlri_text(route.prefix)} advertised over the API", self.now())
         return len(self._takers(route.prefix, named))
 
     def withdraw(self, prefix_text: str, peers: list[str] | None = None) -> int:
         """Take back what was announced over the API; gives how many neighbors had it."""
-        engine = self._engine
         try:
             prefix = Prefix.parse(prefix_text)
         except ValueError as error:
             raise Refused("prefix", str(error)) from None
+        return self._withdraw("prefix", prefix, peers)
+
+    def withdraw_flow(self, rule: Prefix, peers: list[str] | None = None) -> int:
+        """Take back a flow specification that was announced over the API; gives how many neighbors had it."""
+        return self._withdraw("flow", rule, peers)
+
+    def _withdraw(self, path: str, prefix: Prefix, peers: list[str] | None) -> int:
+        engine = self._engine
         named = self._named(peers)
         sent = sum(n.announcer.sent_attributes(prefix.family, prefix.nlri) is not None for n in self._members(named))
         if named is None:
@@ -336,16 +360,18 @@ class Operations:
         else:
             affected = engine.originated.remove("api", prefix, named)
         if not affected:
-            raise Refused("prefix", self._not_ours(prefix, named))
+            raise Refused(path, self._not_ours(prefix, named))
         engine.mark_originated(affected)
-        engine.recorder.add("route-withdrawn", f"{prefix} withdrawn over the API", self.now())
+        engine.recorder.add("route-withdrawn", f"{nlri_text(prefix)} withdrawn over the API", self.now())
         return sent
 
     def _not_ours(self, prefix: Prefix, named: frozenset[PeerId] | None) -> str:
         if any(route.prefix == prefix for route in self._engine.originated.routes("config")):
-            return f"{prefix} is a static route of the configuration: remove it there and reload"
+            what = "route" if prefix.safi == SAFI_UNICAST else "flow"
+            return f"{nlri_text(prefix)} is a static {what} of the configuration: remove it there and reload"
+        see = "routes" if prefix.safi == SAFI_UNICAST else "flows"
         where = "" if named is None else " for these peers"
-        return f"{prefix} was not advertised over the API{where}; see show routes"
+        return f"{nlri_text(prefix)} was not advertised over the API{where}; see show {see}"
 
     def _named(self, peers: list[str] | None) -> frozenset[PeerId] | None:
         if not peers:

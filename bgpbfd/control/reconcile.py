@@ -57,6 +57,8 @@ def _routes(config: Config) -> Iterator[Route]:
         named = frozenset({peer.id})
         for route in peer.static_routes:
             yield Route("config", route.prefix, route.attributes, named, at)
+        for flow in peer.static_flows:
+            yield Route("config", flow.prefix, flow.attributes, named, at)
 
 
 def _deconfigure(engine: Engine, neighbor: Neighbor) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST, Family
+from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST, SAFI_FLOW, Family
 from bgpbfd.rib.select import DEFAULT_LOCAL_PREF, PeerInfo
 from bgpbfd.wire.attributes import PathAttributes, Segment, UnknownAttribute
 from bgpbfd.wire.iana import SegmentType
@@ -54,6 +54,8 @@ def export(
     if family not in context.families:
         return f"{family} was not negotiated with this peer"
     if learned_from is not None:
+        if family.safi == SAFI_FLOW:
+            return "a learned flow specification is not passed on, as it has not been validated (RFC 8955 §6)"
         refusal = _may_not_pass_on(attributes, learned_from, context)
         if refusal is not None:
             return refusal

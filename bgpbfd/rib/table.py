@@ -133,12 +133,14 @@ class Rib:
     def total(self) -> int:
         return sum(table.count for state in self._peers.values() for table in state.tables.values())
 
-    def learned(self, peer: PeerId | None = None) -> Iterator[LearnedRoute]:
-        """The routes of one peer or of all. The tables must not be changed while it runs."""
+    def learned(self, peer: PeerId | None = None, safi: int | None = None) -> Iterator[LearnedRoute]:
+        """The routes of one peer or of all, of one SAFI or of all. The tables must not be changed while it runs."""
         for name, state in self._peers.items():
             if peer is not None and name != peer:
                 continue
             for family, table in state.tables.items():
+                if safi is not None and family.safi != safi:
+                    continue
                 for shard in table.shards:
                     for nlri, path in shard.items():
                         yield _route(path, family, nlri, path.reason)

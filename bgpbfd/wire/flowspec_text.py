@@ -14,8 +14,9 @@ import re
 from collections.abc import Iterable
 from typing import assert_never
 
-from bgpbfd.core import AFI_IPV4, AFI_IPV6
+from bgpbfd.core import AFI_IPV4, AFI_IPV6, SAFI_FLOW, Prefix
 from bgpbfd.wire import text as words
+from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.flowspec import (
     BITMASKS,
     KEYWORDS,
@@ -24,6 +25,7 @@ from bgpbfd.wire.flowspec import (
     Action,
     ComponentType,
     FlowRule,
+    FlowspecError,
     Mark,
     Match,
     PrefixMatch,
@@ -32,6 +34,8 @@ from bgpbfd.wire.flowspec import (
     TrafficAction,
     TrafficRate,
     ValueMatch,
+    decode_action,
+    decode_nlri,
     leading_bits,
 )
 
@@ -83,6 +87,21 @@ def parse_rule(afi: int, matches: Iterable[str]) -> FlowRule:
 def format_rule(rule: FlowRule) -> list[str]:
     """The matches as text, which ``parse_rule`` takes back (widths apart: it picks the shortest)."""
     return [format_match(rule.afi, match) for match in rule.matches]
+
+
+def nlri_text(prefix: Prefix) -> str:
+    """What a route is for, in words: a prefix, or a rule's matches with commas between; hex where it is malformed."""
+    if prefix.safi != SAFI_FLOW:
+        return str(prefix)
+    return ", ".join(nlri_matches(prefix))
+
+
+def nlri_matches(prefix: Prefix) -> list[str]:
+    """The matches of a rule's NLRI; of a malformed one its octets, ``0x…``."""
+    try:
+        return format_rule(decode_nlri(prefix.afi, prefix.nlri))
+    except FlowspecError:
+        return [f"0x{prefix.nlri.hex()}"]
 
 
 def parse_match(afi: int, text: str) -> Match:
@@ -230,6 +249,19 @@ def parse_actions(text: str) -> tuple[Action, ...]:
 def format_actions(actions: Iterable[Action]) -> str:
     """``parse_actions`` takes it back."""
     return ", ".join(map(_format_action, actions))
+
+
+def split_actions(attributes: PathAttributes) -> tuple[list[Action], list[bytes]]:
+    """The actions among a rule's extended communities, and those communities (8 or 20 octets) that are none."""
+    actions: list[Action] = []
+    rest: list[bytes] = []
+    for community in (*attributes.extended_communities, *attributes.ipv6_extended_communities):
+        action = decode_action(community)
+        if action is None:
+            rest.append(community)
+        else:
+            actions.append(action)
+    return actions, rest
 
 
 def _parse_action(text: str) -> Action:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from bgpbfd.core import AFI_IPV4, AFI_IPV6, IPV4_UNICAST, Family
+from bgpbfd.core import AFI_IPV4, AFI_IPV6, IPV4_UNICAST, SAFI_FLOW, SAFI_UNICAST, Family
 from bgpbfd.wire.attributes import (
     OPTIONAL,
     TRANSITIVE,
@@ -25,13 +25,12 @@ from bgpbfd.wire.attributes import (
     missing,
     split_attributes,
 )
+from bgpbfd.wire.flowspec import FlowspecError, decode_nlri
 from bgpbfd.wire.iana import AttributeCode, ErrorCode, HeaderSubcode, MessageType, UpdateSubcode
 from bgpbfd.wire.messages import HEADER_LENGTH, NotificationError, encode_message
 from bgpbfd.wire.nlri import NlriError, pull_flows, pull_prefixes
 
 CACHE_LIMIT = 1 << 16  # distinct attribute blocks kept a session
-SAFI_UNICAST = 1
-SAFI_FLOW = 133
 
 
 @dataclass(slots=True)
@@ -142,6 +141,8 @@ def _decode(withdrawn_field: bytes, block: bytes, nlri_field: bytes, context: Up
         gone[IPV4_UNICAST] = withdrawn
     if unreach_item is not None:
         family, routes = _pull_unreach(block, unreach_item, context, update)
+        if family.safi == SAFI_FLOW:
+            _judge_rules(family, routes, AttributeCode.MP_UNREACH_NLRI, update)  # to count what never was here
         if routes:
             gone[family] = gone.get(family, []) + routes
     nlri = _pull_classic(nlri_field)
@@ -170,7 +171,13 @@ def _decode(withdrawn_field: bytes, block: bytes, nlri_field: bytes, context: Up
             attributes = decoded.attributes
             if attributes is not None:
                 attributes = _with_next_hop(attributes, reach.next_hop, rest, decoded, context)
-            _place(reach.family, reach.nlri, attributes, update, gone)
+            nlri = reach.nlri
+            if reach.family.safi == SAFI_FLOW:
+                nlri, malformed = _judge_rules(reach.family, nlri, AttributeCode.MP_REACH_NLRI, update)
+                if malformed:
+                    _place(reach.family, malformed, None, update, gone)
+            if nlri:
+                _place(reach.family, nlri, attributes, update, gone)
 
     for family, routes in gone.items():
         again = {prefix for r in update.announced if r.family == family for prefix in r.nlri}
@@ -359,6 +366,26 @@ def _with_next_hop(
     attributes = replace(attributes, next_hop=next_hop)
     _remember(context, key, attributes)
     return attributes
+
+
+def _judge_rules(
+    family: Family, rules: list[bytes], code: AttributeCode, update: Update
+) -> tuple[list[bytes], list[bytes]]:
+    """The well-formed and the malformed flow specifications; a malformed one is a fault of its own.
+
+    It is treated as withdrawn and the others stay, as each has its length before it (RFC 8955 §10, RFC 7606 §5.4).
+    """
+    good: list[bytes] = []
+    malformed: list[bytes] = []
+    for rule in rules:
+        try:
+            decode_nlri(family.afi, rule)
+        except FlowspecError as error:
+            malformed.append(rule)
+            update.faults.append(UpdateFault(Treatment.TREAT_AS_WITHDRAW.value, code, str(error), rule))
+        else:
+            good.append(rule)
+    return good, malformed
 
 
 def _place(

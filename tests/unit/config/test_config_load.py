@@ -17,7 +17,7 @@ from bgpbfd.config.model import BfdSettings, Config, Listen, Secret, UnixListen
 from bgpbfd.config.names import peer_id
 from bgpbfd.config.routes import parse_prefix
 from bgpbfd.config.validate import find_peer, match_dynamic
-from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST, Prefix
+from bgpbfd.core import IPV4_UNICAST, IPV6_FLOW, IPV6_UNICAST, Prefix
 from bgpbfd.wire.attributes import PathAttributes, Segment
 
 DATA = Path(__file__).parent / "data"
@@ -154,10 +154,16 @@ def test_bgpd_rs_code_file_loads_unchanged() -> None:
     assert peer.static_routes[0].attributes.as_path == (Segment(2, (65546, 65001)),)
 
 
-def test_bgpd_rs_flows_are_refused_by_name_as_not_there_yet() -> None:
-    found = faults_of(DATA / "bgpd-rs-flows.toml")
-    assert {fault.path for fault in found} == {"peers[0].static_flows", "peers[0].families[1]"}
-    assert all("not supported yet" in fault.reason for fault in found)
+def test_bgpd_rs_readme_file_with_flows_loads_unchanged() -> None:
+    (peer,) = load(DATA / "bgpd-rs-flows.toml").peers
+    (flow,) = peer.static_flows
+    assert peer.families == (IPV4_UNICAST, IPV6_FLOW)
+    assert flow.prefix.family == IPV6_FLOW
+    # RFC 8956 §3.1, RFC 8955 §4.2: source with offset 0; >8000 and <=8080 of two octets; >100 of one
+    assert flow.prefix.nlri == bytes.fromhex("14 02 38 00 30010100000000 05 12 1f40 d5 1f90 0a 82 64")
+    assert flow.attributes.extended_communities == (bytes.fromhex("8006000046bb8000"),)  # RFC 8955 §7.1, 24000.0
+    assert flow.attributes.as_path == (Segment(2, (65000, 500)),)
+    assert flow.attributes.communities == (101, 202, 65000 << 16 | 99)
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.name)

@@ -301,7 +301,6 @@ UNSUPPORTED = [
             "graceful_restart = { enabled = true }",
             "import_policy = 'a'",
             "export_policy = 'a'",
-            "static_flows = [{}]",
         )
     ),
     *(
@@ -318,8 +317,6 @@ UNSUPPORTED = [
             "auth = { type = 'simple', key_id = 1, key = 'k' }",
         )
     ),
-    ("peers[0].families[0]", PEER + "families = ['ipv4 flow']"),
-    ("peers[0].families[0]", PEER + "families = ['ipv6 flow']"),
 ]
 
 

@@ -154,6 +154,11 @@ def test_rfc8955_4_flow_specifications_have_no_next_hop() -> None:
     assert sent(PathAttributes(next_hop=None), bare, family=IPV4_FLOW).next_hop is None
 
 
+def test_rfc8955_6_a_learned_flow_specification_that_nobody_validated_is_not_passed_on() -> None:
+    context = replace(EBGP, families=EBGP.families | {IPV4_FLOW})
+    assert "validated" in refused(LEARNED, context, FROM_EBGP, family=IPV4_FLOW)
+
+
 # -- routes passed on --------------------------------------------------------------------------------------
 
 
