@@ -16,7 +16,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_INTEROP_OUTCOMES] = {"ran": [], "skipped": []}
+    outcomes: dict[str, list[str]] = {"ran": [], "skipped": []}
+    config.stash[_INTEROP_OUTCOMES] = outcomes
     config.pluginmanager.register(_InteropWatch(config), "interop-watch")
 
 

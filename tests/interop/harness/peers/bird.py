@@ -61,7 +61,7 @@ class Bird(Peer):
             "  direct;",
             f"  passive {'on' if c.passive else 'off'};",
             f"  hold time {c.hold_time};",
-            "  connect delay time 1; connect retry time 1; error wait time 1, 2;",
+            "  connect delay time 1; connect retry time 1; error wait time 1, 1;",
             f"  bfd {'on' if c.bfd else 'off'};",
         ]
         for version, own in ((4, c.own4), (6, c.own6)):
