@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import signal
-import sys
-from pathlib import Path
 
-import bgpbfd
+# `pkill -HUP bgpbfd` reaches every process of that name, however young; whatever does not reload ignores it.
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+import argparse  # noqa: E402
+import os  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import bgpbfd  # noqa: E402
 
 DEFAULT_CONFIG = "/etc/bgpbfd/bgpbfd.toml"
 EXIT_USAGE = 2
@@ -16,8 +20,6 @@ EXIT_USAGE = 2
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 1 failed, 2 usage or a configuration that is refused."""
-    # `pkill -HUP bgpbfd` reaches every process of that name; whatever does not reload ignores it.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     args = _parser().parse_args(argv)
     try:
         code = int(args.run(args))

@@ -11,18 +11,20 @@ import logging
 import random
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Literal
 
 from bgpbfd import __version__, log
-from bgpbfd.api.server import ApiServer
+from bgpbfd.api.server import ApiServer, ListenError
 from bgpbfd.bfd.link import BfdLink
-from bgpbfd.config.load import ConfigError, load
+from bgpbfd.config.load import ConfigError, Fault, load
 from bgpbfd.config.model import Config
 from bgpbfd.control.engine import Engine
 from bgpbfd.control.operations import Operations
 from bgpbfd.control.reconcile import apply_config
 from bgpbfd.control.recorder import Recorder
+from bgpbfd.control.snapshot import Refused
 from bgpbfd.core import SECOND
 from bgpbfd.io.driver import LoopTimers, SystemClock
 from bgpbfd.io.interfaces import SystemInterfaces
@@ -33,11 +35,15 @@ _logger = logging.getLogger("bgpbfd.daemon")
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
 PROCESS_NAME = "bgpbfd"
+LOAD_TIMEOUT_S = 100.0  # below what bgpbfdctl waits for a reload
 
 
 def run(path: Path) -> int:
     """Run until SIGTERM or SIGINT. Exit codes: 0 stopped cleanly, 1 could not start, 2 the configuration is refused."""
     _name_process()
+    # A SIGHUP that comes while the file is being read may mean a newer one: it is kept for the loop.
+    hangups: list[int] = []
+    signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
     try:
         config = load(path)
     except ConfigError as error:
@@ -46,7 +52,7 @@ def run(path: Path) -> int:
         return EXIT_CONFIG
     log.configure(config.log.level, config.log.format)
     try:
-        return asyncio.run(_Daemon(path, config).run())
+        return asyncio.run(_Daemon(path, config, hangups).run())
     finally:
         log.flush()
 
@@ -58,9 +64,10 @@ def _name_process() -> None:
 
 
 class _Daemon:
-    def __init__(self, path: Path, config: Config) -> None:
+    def __init__(self, path: Path, config: Config, hangups: list[int]) -> None:
         self._path = path
         self._config = config
+        self._hangups = hangups
         self._stop = asyncio.Event()
         self._stop_reason = ""
         self._reload_wanted = asyncio.Event()
@@ -70,6 +77,8 @@ class _Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop_signal, number)
         loop.add_signal_handler(signal.SIGHUP, self._reload_wanted.set)
+        if self._hangups:
+            self._reload_wanted.set()
         loop.set_exception_handler(_loop_exception)
 
         clock = SystemClock()
@@ -104,13 +113,17 @@ class _Daemon:
             recorder.add("start-failed", f"cannot start: {error}", clock.now(), level="error")
             await link.stop()
             return EXIT_FAILED
-        apply_config(engine, self._config)
         reloads = asyncio.create_task(self._reloads(operations))
+        if not self._stop.is_set():
+            apply_config(engine, self._config)
 
         await self._stop.wait()
         reloads.cancel()
         recorder.add("stop", f"stopping: {self._stop_reason}", clock.now())
-        engine.stop(f"bgpbfd is stopping ({self._stop_reason})")
+        try:
+            engine.stop(f"bgpbfd is stopping ({self._stop_reason})")
+        except Exception as error:  # noqa: BLE001  BFD's AdminDown and the socket files are still to be seen to
+            recorder.add("stop-failed", f"while stopping: {error!r}", clock.now(), level="error")
         # A second signal ends the wait for what the network does not take any more.
         self._stop.clear()
         endings = {asyncio.create_task(part.stop()) for part in (connections, link, api)}
@@ -136,14 +149,45 @@ class _Daemon:
         while True:
             await self._reload_wanted.wait()
             self._reload_wanted.clear()
-            await operations.reload()
+            with contextlib.suppress(Refused):  # the daemon is stopping
+                await operations.reload()
 
     async def _load(self) -> Config:
-        return await asyncio.to_thread(load, self._path)
+        """Off the loop, on a thread that no stop waits for: reading a pipe or a dead mount may never end."""
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[Config] = loop.create_future()
+
+        def settle(config: Config | None, error: Exception | None) -> None:
+            if outcome.done():
+                return  # given up
+            if config is not None:
+                outcome.set_result(config)
+            elif error is not None:
+                outcome.set_exception(error)
+
+        def work() -> None:
+            config: Config | None = None
+            failure: Exception | None = None
+            try:
+                config = load(self._path)
+            except Exception as error:  # noqa: BLE001  whoever waits for it hears of it
+                failure = error
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(settle, config, failure)
+
+        threading.Thread(target=work, name="load", daemon=True).start()
+        try:
+            return await asyncio.wait_for(outcome, LOAD_TIMEOUT_S)
+        except TimeoutError:
+            reason = f"cannot be read within {LOAD_TIMEOUT_S:.0f} s"
+            raise ConfigError([Fault("", reason, str(self._path))]) from None
 
     async def _follow(self, config: Config, api: ApiServer) -> None:
+        try:
+            await api.reconfigure([str(address) for address in config.api_socket], config.api.unix_mode)
+        except ListenError as error:
+            raise Refused("api_socket", f"{error.name}: {error.reason}") from None
         log.configure(config.log.level, config.log.format)
-        await api.reconfigure([str(address) for address in config.api_socket], config.api.unix_mode)
 
 
 def _loop_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -138,6 +138,10 @@ class ApiServer:
             for listener in opened.values():
                 listener.close()
             raise
+        if self._runner is None:  # stopped while they were being opened
+            for listener in opened.values():
+                listener.close()
+            raise ListenError(", ".join(wanted), "the API has been stopped")
         for name in [name for name in self._listeners if name not in wanted or name in opened]:
             self._listeners.pop(name).close()
         for listener in self._listeners.values():

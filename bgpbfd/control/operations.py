@@ -7,6 +7,7 @@ what would be right; nothing has then changed.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable
 
 import bgpbfd
@@ -47,7 +48,7 @@ class Operations:
         self.started_at = engine.clock.now()
 
     def on_reload(self, callback: Callable[[Config], Awaitable[None]]) -> None:
-        """What else (logs, API sockets) follows the configuration."""
+        """What else (logs, API sockets) follows the configuration; it comes first, and may raise Refused."""
         self._on_reload.append(callback)
 
     def now(self) -> Instant:
@@ -409,39 +410,51 @@ class Operations:
         One at a time: of two, the second reads the file after the first has been applied.
         """
         async with self._reloading:
-            return await self._reload()
+            self._refuse_when_stopping()
+            try:
+                self.last_reload = await self._reload()
+            except ConfigError as error:
+                faults = tuple((fault.path, str(fault)) for fault in error.faults)
+                self.last_reload = self._reload_refused(faults)
+            except Refused as refused:
+                self._refuse_when_stopping()
+                self.last_reload = self._reload_refused(((refused.path, str(refused)),))
+            except Exception as error:  # noqa: BLE001  the next reload must have its chance
+                self._refuse_when_stopping()
+                text = f"internal error while reloading: {error!r}"
+                facts = {"traceback": traceback.format_exc()}
+                self._engine.recorder.add("reload-failed", text, self.now(), level="error", facts=facts)
+                self.last_reload = ReloadResult(ok=False, faults=(("", text),))
+            return self.last_reload
+
+    def _refuse_when_stopping(self) -> None:
+        if self._engine.stopping:
+            raise Refused("reload", "the daemon is stopping")
+
+    def _reload_refused(self, faults: tuple[tuple[str, str], ...]) -> ReloadResult:
+        words = "; ".join(text for _, text in faults[:5])
+        more = f" (and {len(faults) - 5} more)" if len(faults) > 5 else ""
+        text = f"the configuration is refused, nothing was changed: {words}{more}"
+        self._engine.recorder.add("reload-failed", text, self.now(), level="error")
+        return ReloadResult(ok=False, faults=faults)
 
     async def _reload(self) -> ReloadResult:
+        """Raises ConfigError and Refused with nothing changed."""
         engine = self._engine
-        try:
-            config = await self._load()
-        except ConfigError as error:
-            faults = tuple((fault.path, str(fault)) for fault in error.faults)
-            result = ReloadResult(ok=False, faults=faults)
-            words = "; ".join(str(fault) for fault in error.faults[:5])
-            more = f" (and {len(faults) - 5} more)" if len(faults) > 5 else ""
-            engine.recorder.add(
-                "reload-failed",
-                f"the configuration is refused, nothing was changed: {words}{more}",
-                self.now(),
-                level="error",
-            )
-            self.last_reload = result
-            return result
-        if engine.stopping:
-            raise Refused("reload", "the daemon is stopping")
+        config = await self._load()
+        self._refuse_when_stopping()
+        for callback in self._on_reload:
+            await callback(config)
+        self._refuse_when_stopping()
         changes = tuple(
             PlannedChange(change.path, change.text, str(change.impact)) for change in diff(engine.config, config)
         )
         apply_config(engine, config)
-        for callback in self._on_reload:
-            await callback(config)
         summary = f"{len(changes)} changes" if len(changes) != 1 else "1 change"
         engine.recorder.add("reload", f"configuration reloaded: {summary}", self.now())
         for warning in config.warnings:
             engine.recorder.add("config-warning", warning, self.now(), level="warning")
-        self.last_reload = ReloadResult(ok=True, changes=changes)
-        return self.last_reload
+        return ReloadResult(ok=True, changes=changes)
 
     def show_config(self) -> dict[str, object]:
         return dump_config(self._engine.config)

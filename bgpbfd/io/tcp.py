@@ -163,7 +163,9 @@ class TcpShell:
 
     def _bind_missing(self) -> None:
         """Bind what is not bound yet; what fails is tried again, for an address or a port may come free."""
-        self._retry = None
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         for address, listener in list(self._listeners.items()):
             if listener is not None:
                 continue
