@@ -70,6 +70,7 @@ class Host:
             process.kill()
         _delete_namespace(self.name)
         shutil.rmtree(self.scratch, ignore_errors=True)
+        _remove_path_spaces(self.name)
 
 
 class Link:
@@ -175,14 +176,21 @@ def _delete_namespace(name: str) -> None:
     run(["ip", "netns", "del", name], check=False)
 
 
+def _remove_path_spaces(name: str) -> None:
+    """FRR's, which cannot be in the scratch directory."""
+    for parent in ("/run/frr", "/etc/frr"):
+        shutil.rmtree(Path(parent, name), ignore_errors=True)
+
+
 def remove_leftovers() -> None:
     """Remove the namespaces and scratch directories of test processes that are no more."""
     for line in run(["ip", "netns", "list"]).splitlines():
         found = re.match(rf"{_TAG}(\d+)x\d+\b", line)
         if found and not _pid_exists(int(found[1])):
             _delete_namespace(found[0])
-    for path in Path("/tmp").glob(f"{_TAG}*-*"):
-        found = re.match(rf"{_TAG}(\d+)-", path.name)
+    strays = [*Path("/tmp").glob(f"{_TAG}*-*"), *Path("/run/frr").glob(f"{_TAG}*"), *Path("/etc/frr").glob(f"{_TAG}*")]
+    for path in strays:
+        found = re.match(rf"{_TAG}(\d+)[-x]", path.name)
         if found and not _pid_exists(int(found[1])):
             shutil.rmtree(path, ignore_errors=True)
 
