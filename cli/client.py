@@ -107,12 +107,12 @@ class Client:
                 f"what answers at {self.api} is no bgpbfd API (HTTP status {status}): check --api and BGPBFD_API"
             ) from None
 
-    def pages(self, method: str, **params: Any) -> Iterator[dict[str, Any]]:
-        """The routes of a method that pages."""
+    def pages(self, method: str, key: str = "routes", **params: Any) -> Iterator[dict[str, Any]]:
+        """What a method that pages has under ``key``, page after page."""
         cursor = None
         while True:
             page = self.call(method, limit=PAGE, cursor=cursor, **params)
-            yield from page["routes"]
+            yield from page[key]
             cursor = page["cursor"]
             if cursor is None:
                 return

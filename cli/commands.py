@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn, TypeAlias
 
 from . import render
@@ -30,11 +30,12 @@ USAGE_TEXT = """\
 usage: bgpbfdctl [--api unix:PATH|URL] [-j] [--watch] [--no-header] VERB …
 
   show neighbors|peers [PEER] [detail]          show bfd [PEER] [counters]
-  show routes [learned|advertised] [PEER]       show events [PEER] [--follow]
-  show config                                   show version
+  show routes [learned|advertised] [PEER]       show flows [learned|advertised] [PEER]
+  show events [PEER] [--follow]                 show config
   advertise route PREFIX NEXT_HOP [options]     withdraw route PREFIX [--peer PEER…]
+  advertise flow ipv4|ipv6 ACTION -m MATCH…     withdraw flow ipv4|ipv6 -m MATCH…
   neighbor PEER enable|reset|refresh            neighbor PEER disable [MESSAGE]
-  clear bfd counters [PEER]                     reload
+  clear bfd counters [PEER]                     reload; show version
 
 PEER is a neighbor's address or description. Verbs may be shortened: sh nei.
   --api unix:PATH|URL  where the daemon listens (or BGPBFD_API; default {api})
@@ -119,15 +120,7 @@ def show_bfd(client: Client, args: argparse.Namespace) -> str:
 
 
 def show_routes(client: Client, args: argparse.Namespace) -> str:
-    words = list(args.words)
-    usage = "show routes [learned|advertised] [PEER]"
-    kind = ""
-    if words:
-        kinds = [name for name in ("learned", "advertised") if name.startswith(words[0])]
-        if len(kinds) != 1 or len(words) > 2:
-            raise UsageFault(f"{' '.join(words)}: it is {usage}")
-        kind = kinds[0]
-    peer = words[1] if len(words) > 1 else None
+    kind, peer = _kind(args.words, "show routes [learned|advertised] [PEER]")
     if kind == "learned":
         routes = client.pages("show_routes_learned", from_peer=peer)
     elif kind == "advertised":
@@ -136,7 +129,38 @@ def show_routes(client: Client, args: argparse.Namespace) -> str:
         routes = client.pages("show_routes")
     if args.json:
         return _json(list(routes))
-    return render.table(render.ROUTES, map(render.route_row, routes), not args.no_header)
+    flows: list[dict[str, Any]] = []
+    text = render.table(render.ROUTES, map(render.route_row, _without_flows(routes, flows)), not args.no_header)
+    if flows:
+        text += "\n" * bool(text) + render.table(render.FLOWS, map(render.flow_row, flows), not args.no_header)
+    return text
+
+
+def _without_flows(routes: Iterable[dict[str, Any]], flows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The unicast routes; flow specifications, which have other columns, are put aside."""
+    for route in routes:
+        if route["safi"] == "flow":
+            flows.append(route)
+        else:
+            yield route
+
+
+def _kind(words: Sequence[str], usage: str) -> tuple[str | None, str | None]:
+    """[learned|advertised [PEER]]"""
+    if not words:
+        return None, None
+    kinds = [name for name in ("learned", "advertised") if name.startswith(words[0])]
+    if len(kinds) != 1 or len(words) > 2:
+        raise UsageFault(f"{' '.join(words)}: it is {usage}")
+    return kinds[0], words[1] if len(words) > 1 else None
+
+
+def show_flows(client: Client, args: argparse.Namespace) -> str:
+    kind, peer = _kind(args.words, "show flows [learned|advertised] [PEER]")
+    flows = client.pages("show_flows", "flows", kind=kind, peer=peer)
+    if args.json:
+        return _json(list(flows))
+    return render.table(render.FLOWS, map(render.flow_row, flows), not args.no_header)
 
 
 def _events_options(parser: argparse.ArgumentParser) -> None:
@@ -203,35 +227,42 @@ def reload(client: Client, args: argparse.Namespace) -> str:
 def _advertise_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prefix", metavar="PREFIX")
     parser.add_argument("next_hop", metavar="NEXT_HOP", help='an address, or "self"')
+    _attribute_options(parser)
+    parser.add_argument("--ttl", type=float, metavar="SECONDS")
+    _peer_option(parser)
+
+
+def _attribute_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-a", "--as-path", nargs="+", action="extend", metavar="ASN")
     parser.add_argument("-o", "--origin", metavar="igp|egp|incomplete")
     parser.add_argument("-p", "--local-pref", type=int, metavar="N")
     parser.add_argument("--med", type=int, metavar="N")
     parser.add_argument("-c", "--communities", nargs="+", action="extend", metavar="COMMUNITY")
-    parser.add_argument("--ttl", type=float, metavar="SECONDS")
-    _peer_option(parser)
 
 
 def _peer_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peer", nargs="+", action="extend", metavar="PEER", help="to these only; default all")
 
 
-def advertise_route(client: Client, args: argparse.Namespace) -> str:
+def _attributes(args: argparse.Namespace) -> dict[str, Any]:
+    """The attributes that were given, as the API takes them."""
     # The comma inside an AS_SET, {1,2}, separates nothing.
     paths = [item if "{" in item else item.replace(",", " ") for item in args.as_path or ()]
     as_path = [word for item in paths for word in item.split()]
     communities = [word for item in args.communities or () for word in item.replace(",", " ").split()]
-    route = {
-        "prefix": args.prefix,
-        "next_hop": args.next_hop,
+    attributes = {
         "origin": args.origin,
         "as_path": as_path or None,
         "local_pref": args.local_pref,
         "multi_exit_disc": args.med,
         "communities": communities or None,
     }
-    given = {key: value for key, value in route.items() if value is not None}
-    result = client.call("advertise_route", route=given, peers=args.peer, ttl=args.ttl)
+    return {key: value for key, value in attributes.items() if value is not None}
+
+
+def advertise_route(client: Client, args: argparse.Namespace) -> str:
+    route = {"prefix": args.prefix, "next_hop": args.next_hop} | _attributes(args)
+    result = client.call("advertise_route", route=route, peers=args.peer, ttl=args.ttl)
     return _json(result) if args.json else f"{result['prefix']} is advertised to {_peers(result['peers'])}\n"
 
 
@@ -243,6 +274,40 @@ def _withdraw_options(parser: argparse.ArgumentParser) -> None:
 def withdraw_route(client: Client, args: argparse.Namespace) -> str:
     result = client.call("withdraw_route", prefix=args.prefix, peers=args.peer)
     return _json(result) if args.json else f"{result['prefix']} is withdrawn from {_peers(result['peers'])}\n"
+
+
+def _flow_options(parser: argparse.ArgumentParser, words: str = "*") -> None:
+    parser.add_argument("afi", metavar="ipv4|ipv6")
+    parser.add_argument("action", nargs=words, metavar="ACTION", help="such as traffic-rate 24000, or discard")
+    parser.add_argument(
+        "-m", "--matches", nargs="+", action="extend", metavar="MATCH", required=True,
+        help="such as 'destination-port >8000 <=8080', in quotes",
+    )  # fmt: skip
+    _peer_option(parser)
+
+
+def _advertise_flow_options(parser: argparse.ArgumentParser) -> None:
+    _flow_options(parser, "+")
+    _attribute_options(parser)
+
+
+def advertise_flow(client: Client, args: argparse.Namespace) -> str:
+    flow = {"afi": _afi(args), "action": " ".join(args.action), "matches": args.matches} | _attributes(args)
+    result = client.call("advertise_flow", flow=flow, peers=args.peer)
+    return _json(result) if args.json else f"{_rule(result)} is advertised to {_peers(result['peers'])}\n"
+
+
+def withdraw_flow(client: Client, args: argparse.Namespace) -> str:
+    result = client.call("withdraw_flow", flow={"afi": _afi(args), "matches": args.matches}, peers=args.peer)
+    return _json(result) if args.json else f"{_rule(result)} is withdrawn from {_peers(result['peers'])}\n"
+
+
+def _afi(args: argparse.Namespace) -> int:
+    return ("ipv4", "ipv6").index(_one_of(args.afi, ("ipv4", "ipv6"), "flow")) + 1
+
+
+def _rule(result: dict[str, Any]) -> str:
+    return render.clean(", ".join(result["matches"]))
 
 
 def _peers(count: int) -> str:
@@ -296,12 +361,15 @@ VERBS: Tree = {
         "events": (show_events, _events_options),
         "config": (show_config, _nothing),
         "version": (show_version, _nothing),
-        "flows": _LATER,
+        "flows": (show_flows, lambda parser: _words(parser, "[learned|advertised] [PEER]")),
         "services": _LATER,
     },
     "reload": (reload, _nothing),
-    "advertise": {"route": (advertise_route, _advertise_options), "flow": _LATER},
-    "withdraw": {"route": (withdraw_route, _withdraw_options), "flow": _LATER},
+    "advertise": {
+        "route": (advertise_route, _advertise_options),
+        "flow": (advertise_flow, _advertise_flow_options),
+    },
+    "withdraw": {"route": (withdraw_route, _withdraw_options), "flow": (withdraw_flow, _flow_options)},
     "neighbor": (neighbor, _neighbor_options),
     "clear": {"bfd": {"counters": (clear_bfd_counters, lambda parser: _words(parser, "[PEER]"))}},
     "explain": _LATER,

@@ -282,7 +282,22 @@ ROUTES = (
 )  # fmt: skip
 
 
+FLOWS = (
+    "Family", "Matches", "Action", "MED", "Local pref", "AS path", "Communities", "Source", "Age", "Announced to",
+    "Reason",
+)  # fmt: skip
+
+
 def route_row(route: dict[str, Any]) -> list[object]:
+    return [route["prefix"], route["next_hop"], *_common(route)]
+
+
+def flow_row(flow: dict[str, Any]) -> list[object]:
+    return [flow["afi"], ", ".join(flow["matches"]), flow["action"], *_common(flow)]
+
+
+def _common(route: dict[str, Any]) -> list[object]:
+    """The columns from MED on."""
     communities = [
         *route["communities"],
         *route.get("large_communities", ()),
@@ -292,8 +307,6 @@ def route_row(route: dict[str, Any]) -> list[object]:
     if "announced_to" in route:
         announced = f"{route['announced_to']}/{route['wanted_by']}" if "wanted_by" in route else route["announced_to"]
     return [
-        route["prefix"],
-        route["next_hop"],
         route["multi_exit_disc"],
         route["local_pref"],
         route["as_path"],

@@ -21,9 +21,10 @@ from bgpbfd.api import views
 from bgpbfd.api.paging import Pages
 from bgpbfd.api.rpc import JsonRpcError, Result, Success
 from bgpbfd.api.views import Clock, Json
+from bgpbfd.config.dump import dump_flow
 from bgpbfd.config.faults import ConfigError
-from bgpbfd.config.load import parse_route
-from bgpbfd.config.model import StaticRoute
+from bgpbfd.config.load import parse_flow, parse_flow_rule, parse_route
+from bgpbfd.config.model import Announced
 from bgpbfd.control.snapshot import (
     BfdSnapshot,
     NeighborSnapshot,
@@ -33,6 +34,7 @@ from bgpbfd.control.snapshot import (
     RouteSnapshot,
 )
 from bgpbfd.core import Instant, PeerId, Prefix
+from bgpbfd.wire.flowspec_text import nlri_matches
 
 log = logging.getLogger("bgpbfd.api")
 
@@ -94,11 +96,17 @@ class Engine(Protocol):
         """Everything that is wanted, with how far it got."""
         ...
 
-    def advertise(self, route: StaticRoute, peers: list[str] | None, /) -> int:
+    def flows(self, kind: str | None, peer: str | None, /) -> list[RouteSnapshot]:
+        """Flow specifications: ours and the learned ones; with a ``kind`` those learned or advertised, of ``peer``."""
+        ...
+
+    def advertise(self, route: Announced, peers: list[str] | None, /) -> int:
         """To how many peers it now goes; None: all."""
         ...
 
     def withdraw(self, prefix: str, peers: list[str] | None, /) -> int: ...
+
+    def withdraw_flow(self, rule: Prefix, peers: list[str] | None, /) -> int: ...
 
     async def reload(self) -> ReloadResult: ...
 
@@ -292,8 +300,23 @@ async def show_routes(context: Context, limit: Any = None, cursor: Any = None) -
     return await _routes(context, context.engine.routes, limit, cursor)
 
 
-async def _routes(context: Context, find: Callable[[], list[RouteSnapshot]], limit: Any, cursor: Any) -> Any:
-    """The bare list; or, asked with ``limit`` or ``cursor``, {routes, cursor, total}, ``cursor`` null at the end.
+@method
+async def show_flows(
+    context: Context, kind: Any = None, peer: Any = None, limit: Any = None, cursor: Any = None
+) -> Any:
+    """Ours and the learned ones; of ``kind`` learned or advertised those of ``peer`` or of all."""
+    word, name = _text("kind", kind), _text("peer", peer)
+    if word not in {None, "learned", "advertised"}:
+        raise Refused("kind", '"learned" or "advertised" is needed, or nothing for ours and the learned ones')
+    if name is not None and word is None:
+        raise Refused("kind", '"learned" (from the peer) or "advertised" (to it) is needed with a peer')
+    return await _routes(context, lambda: context.engine.flows(word, name), limit, cursor, "flows")
+
+
+async def _routes(
+    context: Context, find: Callable[[], list[RouteSnapshot]], limit: Any, cursor: Any, key: str = "routes"
+) -> Any:
+    """The bare list; or, asked with ``limit`` or ``cursor``, {``key``, cursor, total}, ``cursor`` null at the end.
 
     All pages are of one moment, that of the first.
     """
@@ -302,11 +325,11 @@ async def _routes(context: Context, find: Callable[[], list[RouteSnapshot]], lim
     if limit is None and at is None:
         routes = find()
         if len(routes) > UNPAGED_MAX:
-            raise Refused("limit", f"{len(routes)} routes are too many for one answer: page with limit and cursor")
+            raise Refused("limit", f"{len(routes)} {key} are too many for one answer: page with limit and cursor")
         return await _encode(routes, views.RouteView(context.clock()))
     page = context.pages.first(find(), size) if at is None else context.pages.next(at, size)
     return {
-        "routes": (await _encode(page.items, views.RouteView(context.clock()))).raw(),
+        key: (await _encode(page.items, views.RouteView(context.clock()))).raw(),
         "cursor": page.cursor,
         "total": page.total,
     }
@@ -317,15 +340,7 @@ def advertise_route(context: Context, route: Any, peers: Any = None, ttl: Any = 
     """``route`` has the shape of ``[[static_routes]]``; BGPd-rs's, with the attributes in a table, is taken too."""
     if ttl is not None:
         raise Refused("ttl", "not supported yet")
-    if isinstance(route, dict) and isinstance(route.get("attributes"), dict):
-        route = {key: value for key, value in route.items() if key != "attributes"} | route["attributes"]
-    if not isinstance(route, dict):
-        raise Refused("route", "an object with prefix and next_hop is needed")
-    try:
-        parsed = parse_route(route, "route")
-    except ConfigError as error:
-        faults = [views.fault(fault.path, fault.reason) for fault in error.faults]
-        raise refusal(faults[0]["path"], faults[0]["reason"], faults=faults) from None
+    parsed = _parsed(route, "route", "prefix and next_hop", parse_route)
     return {"prefix": str(parsed.prefix), "peers": context.engine.advertise(parsed, _peers(context, peers))}
 
 
@@ -339,6 +354,40 @@ def withdraw_route(context: Context, prefix: Any, peers: Any = None) -> Json:
     except ValueError as error:
         raise Refused("prefix", f"{error}") from None
     return {"prefix": canonical, "peers": context.engine.withdraw(canonical, _peers(context, peers))}
+
+
+@method
+def advertise_flow(context: Context, flow: Any, peers: Any = None) -> Json:
+    """``flow`` has the shape of ``[[peers.static_flows]]``."""
+    parsed = _parsed(flow, "flow", "afi, action and matches", parse_flow)
+    answer = dump_flow(parsed)
+    return {
+        "afi": answer["afi"],
+        "action": answer["action"],
+        "matches": answer["matches"],
+        "peers": context.engine.advertise(parsed, _peers(context, peers)),
+    }
+
+
+@method
+def withdraw_flow(context: Context, flow: Any, peers: Any = None) -> Json:
+    """Of ``flow`` only ``afi`` and ``matches`` count: they are what a rule is known by."""
+    rule = _parsed(flow, "flow", "afi and matches", parse_flow_rule)
+    count = context.engine.withdraw_flow(rule, _peers(context, peers))
+    return {"afi": rule.afi, "matches": nlri_matches(rule), "peers": count}
+
+
+def _parsed(raw: Any, path: str, needed: str, parse: Callable[[dict[str, Any], str], Item]) -> Item:
+    """Refused with every fault of ``raw``; attributes in a table of their own are BGPd-rs's way to write them."""
+    if not isinstance(raw, dict):
+        raise Refused(path, f"an object with {needed} is needed")
+    if isinstance(raw.get("attributes"), dict):
+        raw = {key: value for key, value in raw.items() if key != "attributes"} | raw["attributes"]
+    try:
+        return parse(raw, path)
+    except ConfigError as error:
+        faults = [views.fault(fault.path, fault.reason) for fault in error.faults]
+        raise refusal(faults[0]["path"], faults[0]["reason"], faults=faults) from None
 
 
 def _peers(context: Context, peers: Any) -> list[str] | None:
@@ -400,16 +449,13 @@ def _not_yet(name: str) -> Method:
 METHODS |= {
     name: _not_yet(name)
     for name in (
-        "advertise_flow",
         "drain",
         "explain",
         "plan",
         "service_disable",
         "service_enable",
-        "show_flows",
         "show_services",
         "undrain",
-        "withdraw_flow",
     )
 }
 

@@ -8,7 +8,7 @@ Points in time are Unix seconds, durations and ages seconds, both as numbers, un
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -21,9 +21,10 @@ from bgpbfd.control.snapshot import (
     RecordedEvent,
     RouteSnapshot,
 )
-from bgpbfd.core import Instant, Micros
+from bgpbfd.core import SAFI_FLOW, Instant, Micros
 from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.capabilities import describe_capability
+from bgpbfd.wire.flowspec_text import format_actions, nlri_matches, nlri_text, split_actions
 from bgpbfd.wire.text import as_path_text, format_community, format_extended, format_large, origin_text
 
 Json: TypeAlias = dict[str, Any]
@@ -257,27 +258,33 @@ def _ms(duration: Micros) -> int | float:
 
 @dataclass(slots=True)
 class RouteView:
-    """Routes of one answer. Attributes are shared by many routes, so each set is put into words once."""
+    """Routes and flow specifications of one answer. Attributes are shared by many, so each set is put into words once.
+
+    ``prefix`` of a flow specification is its ``matches`` in one text; its ``action`` is null where it has none.
+    """
 
     clock: Clock
-    _words: dict[tuple[int, bool], tuple[PathAttributes, Json]] = field(default_factory=dict)
+    _words: dict[tuple[int, bool, bool], tuple[PathAttributes, Json]] = field(default_factory=dict)
 
     def __call__(self, route: RouteSnapshot) -> Json:
-        key = (id(route.attributes), route.next_hop_self)
+        flow = route.prefix.safi == SAFI_FLOW
+        key = (id(route.attributes), route.next_hop_self, flow)
         known = self._words.get(key)
         if known is None:
             # The attributes are kept beside their words so that no other object takes over their id.
-            known = (route.attributes, attributes(route.attributes, route.next_hop_self))
+            known = (route.attributes, attributes(route.attributes, route.next_hop_self, flow))
             self._words[key] = known
         view: Json = {
             "source": route.source,
             "peer": route.peer,
             "afi": "ipv4" if route.prefix.afi == 1 else "ipv6",
-            "safi": "unicast",
+            "safi": "flow" if flow else "unicast",
             "received_at": self.clock.unix(route.received_at),
             "age": self.clock.age(route.received_at),
-            "prefix": str(route.prefix),
+            "prefix": nlri_text(route.prefix),
         }
+        if flow:
+            view["matches"] = nlri_matches(route.prefix)
         view |= known[1]
         view["valid"] = route.valid
         view["reason"] = route.reason
@@ -288,9 +295,14 @@ class RouteView:
         return view
 
 
-def attributes(path: PathAttributes, next_hop_self: bool) -> Json:
-    """A path's attributes; those after ``communities`` only where present."""
-    view: Json = {
+def attributes(path: PathAttributes, next_hop_self: bool, flow: bool = False) -> Json:
+    """A path's attributes; those after ``communities`` only where present. Of a flow the actions have a field."""
+    extended: Sequence[bytes] = (*path.extended_communities, *path.ipv6_extended_communities)
+    view: Json = {}
+    if flow:
+        actions, extended = split_actions(path)
+        view["action"] = format_actions(actions) or None
+    view |= {
         "next_hop": _next_hop(path.next_hop, next_hop_self),
         "origin": origin_text(path.origin),
         "as_path": as_path_text(path.as_path),
@@ -302,10 +314,9 @@ def attributes(path: PathAttributes, next_hop_self: bool) -> Json:
         view["next_hop_link_local"] = str(ipaddress.IPv6Address(path.next_hop[16:]))
     if path.large_communities:
         view["large_communities"] = [format_large(value) for value in path.large_communities]
-    if path.extended_communities or path.ipv6_extended_communities:
+    if extended:
         view["extended_communities"] = [
-            *(format_extended(value) for value in path.extended_communities),
-            *(f"0x{value.hex()}" for value in path.ipv6_extended_communities),
+            format_extended(value) if len(value) == 8 else f"0x{value.hex()}" for value in extended
         ]
     if path.atomic_aggregate:
         view["atomic_aggregate"] = True

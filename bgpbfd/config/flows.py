@@ -12,8 +12,7 @@ from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.flowspec import Action, FlowRule, Match, encode_action, encode_nlri
 from bgpbfd.wire.flowspec_text import parse_actions, parse_match
 
-RULE_KEYS = ("afi", "matches")
-FLOW_KEYS = (*RULE_KEYS, "action", *(key for key in ATTRIBUTE_KEYS if key != "next_hop"))
+FLOW_KEYS = ("afi", "action", "matches", *(key for key in ATTRIBUTE_KEYS if key != "next_hop"))
 
 _AFIS: dict[object, int] = {AFI_IPV4: AFI_IPV4, AFI_IPV6: AFI_IPV6, "ipv4": AFI_IPV4, "ipv6": AFI_IPV6}
 

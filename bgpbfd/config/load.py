@@ -14,7 +14,7 @@ import msgspec
 from bgpbfd.config import validate
 from bgpbfd.config.faults import ConfigError, Fault, FaultList
 from bgpbfd.config.files import Loader, read_text
-from bgpbfd.config.flows import FLOW_KEYS, RULE_KEYS, read_flow, read_flows, read_rule
+from bgpbfd.config.flows import FLOW_KEYS, read_flow, read_flows, read_rule
 from bgpbfd.config.model import (
     ApiConfig,
     ApiListen,
@@ -113,9 +113,12 @@ def parse_flow(raw: Mapping[str, object], path: str = "flow") -> StaticFlow:
 
 
 def parse_flow_rule(raw: Mapping[str, object], path: str = "flow") -> Prefix:
-    """The rule alone, which is what a withdrawal names: ``afi`` and ``matches``; raises as ``parse_flow``."""
+    """The rule alone, which is what a withdrawal names: of the same keys only ``afi`` and ``matches`` count.
+
+    Raises as ``parse_flow``.
+    """
     faults = FaultList("")
-    rule = read_rule(Table(raw, path, "static_flows[]", RULE_KEYS, faults))
+    rule = read_rule(Table(raw, path, "static_flows[]", FLOW_KEYS, faults))
     if rule is None or faults.faults:
         raise ConfigError(faults.finish())
     return rule

@@ -187,6 +187,63 @@ def test_advertise_and_withdraw(daemon: Daemon) -> None:
     assert daemon.engine.calls[2] == ("withdraw", "203.0.113.0/24", None)
 
 
+def test_flows_are_shown_with_their_matches_and_action(daemon: Daemon) -> None:
+    lines = good(daemon.ctl("show", "flows")).splitlines()
+    assert columns(lines[0]) == [
+        "Family", "Matches", "Action", "MED", "Local pref", "AS path", "Communities", "Source", "Age", "Announced to",
+        "Reason",
+    ]  # fmt: skip
+    rule = ["ipv4", "destination 192.0.2.0/24, protocol =6, port =25", "traffic-rate 24000", "7", "-", "-"]
+    why = "192.0.2.1: ipv4 flow was not negotiated with this peer"
+    assert columns(lines[1]) == [*rule, "rt:65001:1", "config", "00:00:01", "1/2", why]
+    assert columns(lines[2])[:3] == ["ipv6", "destination 2001:db8::/32", "redirect [2001:db8::]:6"]
+    assert len(json.loads(good(daemon.ctl("show", "flows", "-j")))) == 2
+    good(daemon.ctl("show", "flows", "learned", "tor-1"))
+    good(daemon.ctl("show", "flows", "adv"))
+    assert daemon.engine.calls[2:] == [("flows", "learned", "tor-1"), ("flows", "advertised", None)]
+
+
+def test_show_routes_has_flows_in_a_table_of_their_own(daemon: Daemon) -> None:
+    daemon.engine.wanted += daemon.engine.rules
+    unicast, flows = good(daemon.ctl("show", "routes")).split("\n\n")
+    assert [columns(line)[0] for line in unicast.splitlines()] == ["Prefix", "198.51.100.0/24"]
+    assert [columns(line)[0] for line in flows.splitlines()] == ["Family", "ipv4", "ipv6"]
+    assert len(json.loads(good(daemon.ctl("show", "routes", "-j")))) == 3
+
+
+def test_advertise_and_withdraw_flow(daemon: Daemon) -> None:
+    matches = ("-m", "source 3001:100::/56", "destination-port >8000 <=8080", "-m", "packet-length >100")
+    said = good(
+        daemon.ctl(
+            "advertise",
+            "flow",
+            "ipv6",
+            "traffic-rate 24000",
+            *matches,
+            "--med",
+            "7",
+            "-c",
+            "65000:99",
+            "--peer",
+            "tor-1",
+        )
+    )
+    words = "source 3001:100::/56, destination-port >8000 <=8080, packet-length >100"
+    assert said == f"{words} is advertised to 1 peer\n"
+    (_, flow, peers) = daemon.engine.calls[0]
+    assert peers == ["192.0.2.1"]
+    assert flow.prefix.nlri == bytes.fromhex("14 02 38 00 30010100000000 05 12 1f40 d5 1f90 0a 82 64")
+    assert flow.attributes.extended_communities == (bytes.fromhex("8006000046bb8000"),)
+    assert (flow.attributes.med, flow.attributes.communities) == (7, (65000 << 16 | 99,))
+    # without quotes around the action
+    good(daemon.ctl("advertise", "flow", "ipv4", "redirect", "65000:1", "-m", "source 10.0.0.0/8"))
+    assert daemon.engine.calls[1][1].attributes.extended_communities == (bytes.fromhex("8008fde800000001"),)
+    assert good(daemon.ctl("withdraw", "flow", "ipv4", "-m", "port =80")) == "port =80 is withdrawn from 1 peer\n"
+    assert daemon.engine.calls[2][1].nlri == bytes.fromhex("03 04 81 50")
+    # the line that advertised it, with another verb
+    good(daemon.ctl("withdraw", "flow", "ipv4", "redirect", "65000:1", "-m", "source 10.0.0.0/8"))
+
+
 def test_neighbor_commands(daemon: Daemon) -> None:
     assert good(daemon.ctl("neighbor", "tor-1", "disable", "going", "home")) == "192.0.2.1 disabled\n"
     good(daemon.ctl("neighbor", "192.0.2.1", "enable"))
@@ -221,6 +278,9 @@ def test_reload_of_a_bad_file_exits_1_with_every_fault(daemon: Daemon) -> None:
         (("show", "neighbors", "tor-9"), "known are"),
         (("withdraw", "route", "10.0.0.0/8"), "not advertised"),
         (("advertise", "route", "10.0.0.1/8", "self"), "route.prefix"),
+        (("advertise", "flow", "ipv4", "drop", "-m", "port =1"), "flow.action: 'drop': expected traffic-rate"),
+        (("advertise", "flow", "ipv4", "discard", "-m", "port =1", "prot =6"), "flow.matches[1]: 'prot =6'"),
+        (("withdraw", "flow", "ipv6", "-m", "port =1"), "not advertised"),
         (("advertise", "route", "10.0.0.0/8", "self", "--ttl", "5"), "ttl: not supported yet"),
     ],
 )
@@ -249,6 +309,10 @@ def test_refused_exits_1(daemon: Daemon, args: tuple[str, ...], word: str) -> No
         ("advertise", "route", "10.0.0.0/8"),
         ("advertise", "route", "10.0.0.0/8", "self", "--med", "x"),
         ("withdraw", "route"),
+        ("advertise", "flow", "ipv4", "discard"),
+        ("advertise", "flow", "ipv5", "discard", "-m", "port =1"),
+        ("withdraw", "flow", "ipv4"),
+        ("show", "flows", "tor-1"),
         ("show", "version", "--api"),
         ("show", "version", "--api", "ftp://x"),
         ("show", "version", "--api", "127.0.0.1:port"),
@@ -270,10 +334,8 @@ def test_wrong_usage_exits_2(daemon: Daemon, args: tuple[str, ...]) -> None:
         ("undrain",),
         ("explain", "10.0.0.0/8"),
         ("plan", "x.toml"),
-        ("show", "flows"),
         ("show", "services"),
         ("service", "dns", "disable"),
-        ("advertise", "flow", "ipv4", "mark 5", "-m", "source 10.0.0.0/8"),
         ("top",),
         ("doctor",),
     ],

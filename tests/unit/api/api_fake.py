@@ -7,7 +7,7 @@ from typing import Any
 
 from bgpbfd.bfd.protocol import SessionReport, StateChange
 from bgpbfd.bgp.events import Cause, CauseKind, Endpoint
-from bgpbfd.config.model import StaticRoute
+from bgpbfd.config.model import Announced
 from bgpbfd.control.snapshot import (
     BfdSnapshot,
     NeighborSnapshot,
@@ -192,6 +192,30 @@ class FakeEngine:
             )
         ]
     )
+    rules: list[RouteSnapshot] = field(
+        default_factory=lambda: [
+            RouteSnapshot(
+                None,
+                "config",
+                Prefix(1, bytes.fromhex("0b 01 18 c00002 03 81 06 04 81 19"), 133),
+                PathAttributes(
+                    med=7,
+                    extended_communities=(bytes.fromhex("8006000046bb8000"), bytes.fromhex("0002fde900000001")),
+                ),
+                NOW - SECOND,
+                reason="192.0.2.1: ipv4 flow was not negotiated with this peer",
+                announced_to=1,
+                wanted_by=2,
+            ),
+            RouteSnapshot(
+                "192.0.2.1",
+                "192.0.2.1",
+                Prefix(2, bytes.fromhex("07 01 20 00 20010db8"), 133),
+                PathAttributes(ipv6_extended_communities=(bytes.fromhex("000d20010db8") + bytes(13) + b"\6",)),
+                NOW,
+            ),
+        ]
+    )
     recorded: list[RecordedEvent] = field(
         default_factory=lambda: [
             RecordedEvent(number, NOW - 100 + number, "bgp-down", "192.0.2.1", f"event {number} \x1b[2J", "warning")
@@ -258,7 +282,17 @@ class FakeEngine:
     def routes(self) -> list[RouteSnapshot]:
         return self.wanted
 
-    def advertise(self, route: StaticRoute, peers: list[str] | None) -> int:
+    def flows(self, kind: str | None, peer: str | None) -> list[RouteSnapshot]:
+        self.calls.append(("flows", kind, peer))
+        return self.rules
+
+    def withdraw_flow(self, rule: Prefix, peers: list[str] | None) -> int:
+        if rule.afi == 2:
+            raise Refused("flow", "not advertised over the API")
+        self.calls.append(("withdraw-flow", rule, peers))
+        return 1
+
+    def advertise(self, route: Announced, peers: list[str] | None) -> int:
         self.calls.append(("advertise", route, peers))
         return 2 if peers is None else len(peers)
 

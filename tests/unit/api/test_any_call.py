@@ -31,15 +31,27 @@ routes = st.fixed_dictionaries(
         "attributes": values,
     },
 )
+flows = st.fixed_dictionaries(
+    {},
+    optional={
+        "afi": st.sampled_from([1, 2, "ipv4", 3]) | values,
+        "action": st.sampled_from(["discard", "mark 5, redirect 65000:1", "drop", ""]) | values,
+        "matches": st.lists(st.sampled_from(["port =25", "source 10.0.0.0/8", "flow-label >1"]) | values, max_size=3)
+        | values,
+        "communities": st.lists(st.sampled_from(["1:2", "ext:0x8006000000000000"]) | values, max_size=3) | values,
+        "attributes": values,
+    },
+)
 names = st.sampled_from(
-    ["peer", "from_peer", "to_peer", "limit", "cursor", "since", "message", "prefix", "peers", "ttl"]
+    ["peer", "from_peer", "to_peer", "limit", "cursor", "since", "message", "prefix", "peers", "ttl", "kind"]
 )
 arguments = st.sampled_from(["tor-1", "192.0.2.1", "10.0.0.0/8", 1, 0]) | values
 params = (
     st.lists(arguments, max_size=3)
     | st.dictionaries(names, arguments, max_size=3)
     | st.fixed_dictionaries({"route": routes}, optional={"peers": arguments})
-    | st.tuples(routes).map(list)
+    | st.fixed_dictionaries({"flow": flows}, optional={"peers": arguments})
+    | st.tuples(routes | flows).map(list)
 )
 calls = st.fixed_dictionaries(
     {"jsonrpc": st.just("2.0"), "method": st.sampled_from(sorted(METHODS)), "id": st.integers(0, 9)},

@@ -357,7 +357,7 @@ async def test_config_and_version(api: Api) -> None:
     assert await api.result("show_version") == {"version": "0.1.0", "pid": 1}
 
 
-@pytest.mark.parametrize("method", ["drain", "explain", "plan", "show_flows", "show_services", "service_enable"])
+@pytest.mark.parametrize("method", ["drain", "explain", "plan", "show_services", "service_enable"])
 async def test_methods_of_later_answer_not_supported_yet(api: Api, method: str) -> None:
     error = await api.error(method, ["x", 1])
     assert error == {"code": -32601, "message": "Method not found", "data": {"reason": "not supported yet"}}
