@@ -58,7 +58,11 @@ class Notification:
 
 @dataclass(slots=True)
 class PeerConfig:
-    """One session of one daemon, seen from that daemon. Both unicast families run over it."""
+    """One session of one daemon, seen from that daemon. Both unicast families run over it.
+
+    ``flows``: and both families of flow specifications, where it has them. ``own_flows``: those to originate, in the
+    daemon's own words.
+    """
 
     local_as: int
     remote_as: int
@@ -72,6 +76,8 @@ class PeerConfig:
     hold_time: int = 90
     bfd: Bfd | None = None
     routes: list[Route] = field(default_factory=list)
+    flows: bool = False
+    own_flows: list[str] = field(default_factory=list)
 
     @property
     def ibgp(self) -> bool:
@@ -94,6 +100,7 @@ class Peer(ABC):
     programs: ClassVar[tuple[str, ...]]
     package: ClassVar[str]
     has_bfd: ClassVar[bool] = False
+    has_flows: ClassVar[bool] = False
     any_as_path: ClassVar[bool] = True  # False: only repetitions of its own AS
     reads_shutdown_text: ClassVar[bool] = True  # RFC 9003
     as_path_over_ibgp: ClassVar[bool] = True
@@ -153,6 +160,10 @@ class Peer(ABC):
     @abstractmethod
     def notifications(self) -> list[Notification]:
         """Every NOTIFICATION that its log speaks of, oldest first, from all its lives."""
+
+    def flow_text(self, version: int) -> str:
+        """What its CLI or API shows of the flow specifications that it has learned, with their actions."""
+        raise HarnessError(f"{self.name} has no flow specifications")
 
     def bfd_state(self) -> str:
         """admin-down, down, init or up."""

@@ -17,6 +17,7 @@ class Bird(Peer):
     shown_local_pref = 100
     package = "bird2"
     has_bfd = True
+    has_flows = True
 
     def start(self) -> None:
         path = self.directory / "bird.conf"
@@ -68,6 +69,9 @@ class Bird(Peer):
             lines.append(
                 f"  ipv{version} {{ import all; export filter attributes{version}; next hop address {own}; }};"
             )
+        if c.flows:
+            lines.insert(0, "flow4 table flows4; flow6 table flows6;")
+            lines += [f"  flow{version} {{ table flows{version}; import all; export none; }};" for version in (4, 6)]
         return "\n".join([*lines, "}", ""])
 
     def _attributes(self, route: Route) -> str:
@@ -93,6 +97,9 @@ class Bird(Peer):
             for prefix, block in _blocks(self._birdc(f"show route all table {table} protocol ours"))
         ]
         return sorted(seen, key=lambda route: route.prefix)
+
+    def flow_text(self, version: int) -> str:
+        return self._birdc(f"show route table flows{version} all")
 
     def bfd_state(self) -> str:
         for line in self._birdc("show bfd sessions").splitlines():

@@ -22,6 +22,7 @@ class ExaBgp(Peer):
     name = "exabgp"
     programs = ("exabgp",)
     package = "exabgp"
+    has_flows = True
     reads_shutdown_text = False
 
     def __init__(self, host: Host, config: PeerConfig) -> None:
@@ -57,6 +58,8 @@ class ExaBgp(Peer):
         writer = self.directory / "writer.py"
         writer.write_text(_WRITER)
         routes = "\n".join(f"    {self._static(route)}" for route in c.routes)
+        families = "".join(f"    ipv{version} flow;\n" for version in (4, 6)) if c.flows else ""
+        flows = "\n".join(c.own_flows)
         return f"""process feed {{
   run {sys.executable} {writer} {self._feed};
   encoder json;
@@ -71,7 +74,7 @@ neighbor {c.remote_address} {{
   family {{
     ipv4 unicast;
     ipv6 unicast;
-  }}
+{families}  }}
   api {{
     processes [ feed ];
     neighbor-changes;
@@ -80,6 +83,9 @@ neighbor {c.remote_address} {{
   }}
   static {{
 {routes}
+  }}
+  flow {{
+{flows}
   }}
 }}
 """
@@ -110,6 +116,17 @@ neighbor {c.remote_address} {{
             if message["type"] == "state":
                 state = {"up": "established", "connected": "connect"}.get(message["neighbor"]["state"], "idle")
         return state
+
+    def flow_text(self, version: int) -> str:
+        """Every UPDATE about flows, a line each: the last one that speaks of a rule tells of it."""
+        updates = [
+            message["neighbor"]["message"]["update"]
+            for message in self._messages([self._feed])
+            if message["type"] == "update"
+            and message["neighbor"].get("direction") != "send"
+            and "update" in message["neighbor"]["message"]
+        ]
+        return "\n".join(json.dumps(update) for update in updates if f"ipv{version} flow" in json.dumps(update))
 
     def routes(self) -> list[Route]:
         table: dict[str, Route] = {}

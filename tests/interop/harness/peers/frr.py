@@ -21,6 +21,7 @@ class Frr(Peer):
     programs = ("vtysh", "/usr/lib/frr/zebra", "/usr/lib/frr/bgpd", "/usr/lib/frr/bfdd")
     package = "frr"
     has_bfd = True
+    has_flows = True
     default_med = 0
     _directories: ClassVar[tuple[Path, ...]] = (Path("/run/frr"), Path("/etc/frr"))
 
@@ -111,6 +112,8 @@ class Frr(Peer):
             if c.ibgp:
                 lines.append(f"  {neighbor} next-hop-self")
             lines.append(" exit-address-family")
+        for version in (4, 6) if c.flows else ():
+            lines += [f" address-family ipv{version} flowspec", f"  {neighbor} activate", " exit-address-family"]
         lines += ["exit", "debug bgp neighbor-events", ""]
         return "\n".join(lines)
 
@@ -160,6 +163,9 @@ class Frr(Peer):
             communities=ordered(path.get("community", {}).get("list", [])),
             large_communities=ordered(path.get("largeCommunity", {}).get("list", [])),
         )
+
+    def flow_text(self, version: int) -> str:
+        return self._vtysh(f"show bgp ipv{version} flowspec detail")
 
     def bfd_state(self) -> str:
         for peer in self._json("show bfd peers json", "bfdd"):

@@ -16,6 +16,7 @@ class GoBgp(Peer):
     name = "gobgp"
     programs = ("gobgpd", "gobgp")
     package = "gobgpd"
+    has_flows = True
 
     def start(self) -> None:
         path = self.directory / "gobgpd.toml"
@@ -25,6 +26,9 @@ class GoBgp(Peer):
         wait_until(self._ready, 10, "gobgpd answers gobgp", self.logs())
         for route in self.config.routes:
             self._gobgp("global", "rib", "add", "-a", f"ipv{route.version}", *self._add(route))
+        for rule in self.config.own_flows:
+            family, _, words = rule.partition(" ")
+            self._gobgp("global", "rib", "add", "-a", family, *words.split())
 
     def _ready(self) -> bool:
         self._check_started()
@@ -43,7 +47,8 @@ class GoBgp(Peer):
     def _configuration(self) -> str:
         c = self.config
         families = "".join(
-            f'  [[neighbors.afi-safis]]\n    [neighbors.afi-safis.config]\n      afi-safi-name = "ipv{v}-unicast"\n'
+            f'  [[neighbors.afi-safis]]\n    [neighbors.afi-safis.config]\n      afi-safi-name = "ipv{v}-{safi}"\n'
+            for safi in (("unicast", "flowspec") if c.flows else ("unicast",))
             for v in (4, 6)
         )
         return (
@@ -83,6 +88,9 @@ class GoBgp(Peer):
             table = self._json("neighbor", self.config.remote_address, "adj-in", "-a", family)
             seen += [self._parse(path) for paths in table.values() for path in paths]
         return sorted(seen, key=lambda route: route.prefix)
+
+    def flow_text(self, version: int) -> str:
+        return self._gobgp("-j", "neighbor", self.config.remote_address, "adj-in", "-a", f"ipv{version}-flowspec")
 
     def _parse(self, path: Any) -> Route:
         attributes = {attribute["type"]: attribute for attribute in path["attrs"]}
