@@ -28,6 +28,7 @@ class Owner:
     fault: str | None = None
     sends_failed: dict[str, int] = field(default_factory=dict)
     leaving: bool = False
+    leaves_at: Instant = 0  # while leaving: until then it signals AdminDown
     closed: bool = False
 
 

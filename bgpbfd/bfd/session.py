@@ -356,11 +356,12 @@ class Session:
         if old is BfdState.UP:
             self.down_count += 1
             self.last_down = transition
+        # Before the packet: a neighbor that reads Down in it closes BGP, and our side should know why by then.
+        actions.append(transition)
         self._adopt_timers(now)
         if not self._mute():
             # §6.8.7: the contents changed, so it does not wait for the interval.
             self._send(now, actions, final=final)
-        actions.append(transition)
 
     def _expire(self, now: Instant, evidence_lost: bool, actions: list[Action]) -> None:
         """A detection time without a packet (§6.8.4); in Down and AdminDown the remote is merely forgotten."""

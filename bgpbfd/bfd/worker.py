@@ -178,6 +178,7 @@ class Worker:
                 self._forget_steady(owner)
                 if not owner.leaving:
                     self._outbox.post(state_change(owner.add, action))
+                    self._flush()  # now: what the main process does about a Down is a race with the neighbor
         deadline = owner.session.next_deadline()
         if deadline is not None and (owner.armed is None or deadline < owner.armed) and not owner.closed:
             # A later deadline than the armed one costs nothing: the entry fires in vain and is set anew.
@@ -281,6 +282,8 @@ class Worker:
     # -- the main process ------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
+        if self._main_gone:
+            return
         try:
             self._outbox.flush()
         except OSError:
@@ -414,6 +417,7 @@ class Worker:
         owner.leaving = True
         self._leaving.append(owner)
         linger_us = owner.session.linger_us()
+        owner.leaves_at = now + linger_us
         self._carry_out(owner, owner.session.set_admin_down(True, now))
         if linger_us and owner.sock is not None:
             self._later(now + linger_us, lambda _: self._close(owner))
@@ -428,7 +432,8 @@ class Worker:
 
     def _shutdown(self, now: Instant) -> None:
         self._stopping = True
-        until = now
+        until = max((owner.leaves_at for owner in self._leaving), default=now)
+        until = min(max(until, now), now + SHUTDOWN_LINGER_MAX_US)
         for owner in self._owners.values():
             linger_us = min(owner.session.linger_us(), SHUTDOWN_LINGER_MAX_US)
             until = max(until, now + linger_us if owner.sock is not None else now)

@@ -175,6 +175,15 @@ def test_rfc5880_6_8_4_expiry_in_up_is_down_with_diag_1() -> None:
     assert (first.state, first.diag) == (DOWN, 1)
 
 
+def test_a_down_is_told_before_it_is_sent() -> None:
+    """The neighbor closes BGP when it reads Down: our side should know why by then."""
+    session = Bench().up().session
+    deadline = session.detection_deadline()
+    assert deadline is not None
+    kinds = [type(action) for action in session.wake(deadline)]
+    assert kinds[:2] == [Transition, Transmit]
+
+
 def test_rfc5880_6_8_4_detection_time_is_the_remotes_multiplier_over_the_greater_interval() -> None:
     bench = Bench().up()
     bench.hear(state=UP, detect_mult=7, desired_min_tx_us=20 * MS)
