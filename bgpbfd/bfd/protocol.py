@@ -64,7 +64,7 @@ class SetAdminDown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Bind(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The local addresses to take UDP 3784 on; replaces the set in force. Ports differ from 3784 only in the demo and tests."""
+    """The local addresses to take UDP 3784 on; replaces the set in force. ``port`` differs only in tests."""
 
     addresses: list[str]
     port: int = 3784
@@ -107,8 +107,9 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 class StateChange(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A session went from ``old`` to ``new`` (names of BfdState, lower case with hyphens: ``admin-down``).
 
-    ``blame``: ``path-loss``, ``remote-signalled``, ``admin`` (either end's AdminDown), ``local-stall``, or empty when not a
-    Down. ``last_rx``/``previous_rx``: arrival of the last two accepted packets; ``detection_time_us`` as in force then.
+    ``blame``: ``path-loss``, ``remote-signalled``, ``admin`` (either end's AdminDown), ``local-stall``, or empty when
+    not a Down. ``last_rx``/``previous_rx``: arrival of the last two accepted packets; ``detection_time_us`` as in
+    force then.
     """
 
     key: str
@@ -126,7 +127,7 @@ class StateChange(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class SessionFault(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The session cannot work as configured right now (address not on this host, interface missing); the worker tries again."""
+    """The session cannot work as configured right now (address not on this host, interface missing); tried again."""
 
     key: str
     generation: int
