@@ -174,45 +174,31 @@ async def _demo(*, once: bool) -> int:
 async def _daemons() -> AsyncIterator[tuple[_Daemon, _Daemon]]:
     with tempfile.TemporaryDirectory(prefix="bgpbfd-demo-") as folder:
         port = _free_port()
-        both = (
-            _Daemon("announcer", Path(folder), _announcer_config(Path(folder), port)),
-            _Daemon("router", Path(folder), _router_config(Path(folder), port)),
-        )
+        names = ("announcer", "router")
+        both = tuple(_Daemon(name, Path(folder), _config(name, Path(folder), port)) for name in names)
         try:
             for daemon in both:
                 await daemon.start()
-            yield both
+            yield both[0], both[1]
         finally:
             await asyncio.gather(*(daemon.stop() for daemon in both))
 
 
-def _announcer_config(folder: Path, port: int) -> str:
-    own = _CONFIG.format(
-        router_id="192.0.2.10",
-        local_as=65010,
-        local=ANNOUNCER,
-        port=port,
-        api=folder / "announcer.sock",
-        remote=ROUTER,
-        remote_as=65001,
-        passive="false",
-        description="router",
-    )
-    return own + _ROUTE
-
-
-def _router_config(folder: Path, port: int) -> str:
+def _config(name: str, folder: Path, port: int) -> str:
+    """The configuration file of one of the two: the announcer dials, the router waits."""
+    announces = name == "announcer"
+    local, remote = (ANNOUNCER, ROUTER) if announces else (ROUTER, ANNOUNCER)
     return _CONFIG.format(
-        router_id="192.0.2.1",
-        local_as=65001,
-        local=ROUTER,
+        router_id="192.0.2.10" if announces else "192.0.2.1",
+        local_as=65010 if announces else 65001,
+        remote_as=65001 if announces else 65010,
+        local=local,
+        remote=remote,
         port=port,
-        api=folder / "router.sock",
-        remote=ANNOUNCER,
-        remote_as=65010,
-        passive="true",
-        description="announcer",
-    )
+        api=folder / f"{name}.sock",
+        passive="false" if announces else "true",
+        description="router" if announces else "announcer",
+    ) + (_ROUTE if announces else "")
 
 
 def _free_port() -> int:
