@@ -169,6 +169,7 @@ class Healthy:
         self.peer = RawPeer(target, source, asn=asn, router_id=0xC00002FE, hold_time=9)
         self.peer.establish()
         self.ended: str | None = None
+        self.notification: Notification | None = None
         self.updates: list[bytes] = []
         self.bytes_received = 0
         self._stopping = False
@@ -190,10 +191,12 @@ class Healthy:
                     self.updates.append(body)
                     self.bytes_received += len(body)
                 elif kind == NOTIFICATION:
-                    raise Closed(str(decode_notification(body)))
+                    self.notification = decode_notification(body)
+                    raise Closed(str(self.notification))
         except (Closed, OSError) as error:
             if not self._stopping:
                 self.ended = f"{type(error).__name__}: {error}"
+                self.peer.close()
 
     def stop(self) -> None:
         self._stopping = True
