@@ -22,11 +22,13 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from bgpbfd.api.methods import METHODS, Context, Engine, LongList
 from bgpbfd.api.rpc import dispatch_to_serializable
 
 log = logging.getLogger("bgpbfd.api")
+_http_log = logging.getLogger("bgpbfd.api.http")
 
 BODY_MAX = 16 * 1024 * 1024
 BODY_TIMEOUT_S = 20.0
@@ -49,6 +51,21 @@ _BUSY_ANSWER = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 21\r\nConnection: close\r\n\r\n"
     b"too many connections\n"
 )
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """False for what a client did wrong, which aiohttp logs as an error with its traceback: a line at info does."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        log.info("a request was not understood: %s", " ".join(error.message.split())[:100])
+    elif isinstance(error, ConnectionError):
+        log.info("a client hung up before its answer was whole")
+    else:
+        return True
+    return False
+
+
+_http_log.addFilter(_is_ours)
 
 
 class ListenError(OSError):
@@ -114,6 +131,7 @@ class ApiServer:
         self._runner = web.AppRunner(
             app,
             access_log=None,
+            logger=_http_log,
             handle_signals=False,
             keepalive_timeout=self._idle_timeout_s,
             lingering_time=2.0,
