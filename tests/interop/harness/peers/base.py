@@ -161,8 +161,8 @@ class Peer(ABC):
     def notifications(self) -> list[Notification]:
         """Every NOTIFICATION that its log speaks of, oldest first, from all its lives."""
 
-    def flow_text(self, version: int) -> str:
-        """What its CLI or API shows of the flow specifications that it has learned, with their actions."""
+    def flows(self, version: int) -> list[str]:
+        """The flow specifications that it has learned: each with its actions, as its CLI or API shows them."""
         raise HarnessError(f"{self.name} has no flow specifications")
 
     def bfd_state(self) -> str:

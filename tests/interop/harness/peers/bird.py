@@ -98,8 +98,8 @@ class Bird(Peer):
         ]
         return sorted(seen, key=lambda route: route.prefix)
 
-    def flow_text(self, version: int) -> str:
-        return self._birdc(f"show route table flows{version} all")
+    def flows(self, version: int) -> list[str]:
+        return re.split(r"\n(?=flow\d )", self._birdc(f"show route table flows{version} all"))[1:]
 
     def bfd_state(self) -> str:
         for line in self._birdc("show bfd sessions").splitlines():

@@ -117,16 +117,21 @@ neighbor {c.remote_address} {{
                 state = {"up": "established", "connected": "connect"}.get(message["neighbor"]["state"], "idle")
         return state
 
-    def flow_text(self, version: int) -> str:
-        """Every UPDATE about flows, a line each: the last one that speaks of a rule tells of it."""
-        updates = [
-            message["neighbor"]["message"]["update"]
-            for message in self._messages([self._feed])
-            if message["type"] == "update"
-            and message["neighbor"].get("direction") != "send"
-            and "update" in message["neighbor"]["message"]
-        ]
-        return "\n".join(json.dumps(update) for update in updates if f"ipv{version} flow" in json.dumps(update))
+    def flows(self, version: int) -> list[str]:
+        table: dict[str, str] = {}
+        family = f"ipv{version} flow"
+        for message in self._messages([self._feed]):
+            if message["type"] == "state" and message["neighbor"]["state"] == "down":
+                table.clear()
+            if message["type"] != "update" or message["neighbor"].get("direction") == "send":
+                continue
+            update = message["neighbor"]["message"].get("update", {})
+            for entry in update.get("withdraw", {}).get(family, []):
+                table.pop(entry["string"], None)
+            for entries in update.get("announce", {}).get(family, {}).values():
+                for entry in entries:
+                    table[entry["string"]] = f"{entry['string']} {json.dumps(update.get('attribute'))}"
+        return list(table.values())
 
     def routes(self) -> list[Route]:
         table: dict[str, Route] = {}

@@ -164,8 +164,8 @@ class Frr(Peer):
             large_communities=ordered(path.get("largeCommunity", {}).get("list", [])),
         )
 
-    def flow_text(self, version: int) -> str:
-        return self._vtysh(f"show bgp ipv{version} flowspec detail")
+    def flows(self, version: int) -> list[str]:
+        return self._vtysh(f"show bgp ipv{version} flowspec detail").split("BGP flowspec entry")[1:]
 
     def bfd_state(self) -> str:
         for peer in self._json("show bfd peers json", "bfdd"):

@@ -89,8 +89,9 @@ class GoBgp(Peer):
             seen += [self._parse(path) for paths in table.values() for path in paths]
         return sorted(seen, key=lambda route: route.prefix)
 
-    def flow_text(self, version: int) -> str:
-        return self._gobgp("-j", "neighbor", self.config.remote_address, "adj-in", "-a", f"ipv{version}-flowspec")
+    def flows(self, version: int) -> list[str]:
+        table = self._json("neighbor", self.config.remote_address, "adj-in", "-a", f"ipv{version}-flowspec")
+        return [f"{rule} {json.dumps(paths)}" for rule, paths in table.items()]
 
     def _parse(self, path: Any) -> Route:
         attributes = {attribute["type"]: attribute for attribute in path["attrs"]}
