@@ -108,10 +108,10 @@ def dynamic_config(network: PeerConfig, address: str, interface: str | None, pee
 
 def export_context(config: PeerConfig, up: SessionUp, interfaces: Interfaces) -> ExportContext:
     """How routes leave for this session: who we are to each other, and our addresses on its interface."""
-    around = interfaces.around(up.local.address, up.remote.address)
+    around = interfaces.around(up.local.address, up.remote.address, up.local.scope_id)
     local = up.local.address
     v4, v6 = len(local) == 4, len(local) == 16
-    link_local_session = v6 and ipaddress.IPv6Address(local).is_link_local
+    link_local_session = _is_link_local(local)
     return ExportContext(
         local_asn=config.local_as,
         remote_asn=up.negotiated.remote_asn,
@@ -123,6 +123,7 @@ def export_context(config: PeerConfig, up: SessionUp, interfaces: Interfaces) ->
         remote_address=up.remote.address,
         next_hop_self=config.next_hop_self,
         router_id=config.router_id_number,
+        remote_scope_id=up.remote.scope_id,
     )
 
 
@@ -134,5 +135,15 @@ def peer_info(config: PeerConfig, up: SessionUp, interfaces: Interfaces) -> Peer
         router_id=up.negotiated.remote_router_id,
         local_router_id=config.router_id_number,
         address=up.remote.address,
-        local_addresses=interfaces.all_addresses() | {up.local.address},
+        local_addresses=_own_addresses(interfaces.all_addresses(), up),
+        scope_id=up.remote.scope_id,
     )
+
+
+def _own_addresses(everywhere: frozenset[bytes], up: SessionUp) -> frozenset[bytes]:
+    """Those that as a next hop would be us. A link-local one of another link may be the peer's own on this link."""
+    return frozenset(address for address in everywhere if not _is_link_local(address)) | {up.local.address}
+
+
+def _is_link_local(address: bytes) -> bool:
+    return len(address) == 16 and ipaddress.IPv6Address(address).is_link_local

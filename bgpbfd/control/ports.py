@@ -83,7 +83,9 @@ class BfdControl(Protocol):
 
 
 class Interfaces(Protocol):
-    def around(self, local: bytes, remote: bytes) -> InterfaceAddresses: ...
+    def around(self, local: bytes, remote: bytes, scope_id: int = 0) -> InterfaceAddresses:
+        """``scope_id``: the interface of a link-local ``local``, which several interfaces may have (RFC 4007 §6)."""
+        ...
 
     def name(self, index: int) -> str | None:
         """The interface of that index (a scope id), None where there is none."""

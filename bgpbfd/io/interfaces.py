@@ -35,17 +35,19 @@ def _same_subnet(one: bytes, other: bytes, length: int) -> bool:
 class SystemInterfaces:
     """psutil's view of the interfaces, in this process's network namespace."""
 
-    def around(self, local: bytes, remote: bytes) -> InterfaceAddresses:
-        for interface in _read():
-            if interface.holds(local):
+    def around(self, local: bytes, remote: bytes, scope_id: int = 0) -> InterfaceAddresses:
+        wanted = self.name(scope_id) if scope_id else None
+        for name, interface in _read().items():
+            if wanted in {None, name} and interface.holds(local):
                 same = interface.ipv4 if len(local) == 4 else interface.ipv6
                 first_v4 = interface.ipv4[0][0] if interface.ipv4 else None
                 first_v6 = interface.ipv6[0][0] if interface.ipv6 else None
                 own = any(local == address for address, _ in same)
+                link_local = [address for address, _ in interface.link_local]
                 return InterfaceAddresses(
                     ipv4=local if own and len(local) == 4 else first_v4,
                     ipv6=local if own and len(local) == 16 else first_v6,
-                    link_local=interface.link_local[0][0] if interface.link_local else None,
+                    link_local=local if local in link_local else next(iter(link_local), None),
                     on_link=interface.on_link(remote),
                 )
         return _NOTHING
@@ -58,13 +60,15 @@ class SystemInterfaces:
 
     def all_addresses(self) -> frozenset[bytes]:
         return frozenset(
-            address for interface in _read() for address, _ in (*interface.ipv4, *interface.ipv6, *interface.link_local)
+            address
+            for interface in _read().values()
+            for address, _ in (*interface.ipv4, *interface.ipv6, *interface.link_local)
         )
 
 
-def _read() -> list[_Interface]:
-    found: list[_Interface] = []
-    for entries in psutil.net_if_addrs().values():
+def _read() -> dict[str, _Interface]:
+    found: dict[str, _Interface] = {}
+    for name, entries in psutil.net_if_addrs().items():
         interface = _Interface()
         for entry in entries:
             if entry.family == socket.AF_INET:
@@ -75,5 +79,5 @@ def _read() -> list[_Interface]:
                 mask = int.from_bytes(socket.inet_pton(socket.AF_INET6, entry.netmask or "ffff::"))
                 pool = interface.link_local if address[:2] == b"\xfe\x80" else interface.ipv6
                 pool.append((address, mask.bit_count()))
-        found.append(interface)
+        found[name] = interface
     return found

@@ -45,6 +45,7 @@ class ExportContext:
     remote_address: bytes
     next_hop_self: bool = False
     router_id: int = 0
+    remote_scope_id: int = 0  # the interface of a link-local ``remote_address``
 
 
 def export(
@@ -88,7 +89,7 @@ def prepend(asn: int, as_path: tuple[Segment, ...]) -> tuple[Segment, ...]:
 
 
 def _may_not_pass_on(attributes: PathAttributes, origin: PeerInfo, context: ExportContext) -> str | None:
-    if origin.address == context.remote_address:
+    if (origin.address, origin.scope_id) == (context.remote_address, context.remote_scope_id):
         return "learned from this peer"
     if NO_ADVERTISE in attributes.communities:
         return "carries NO_ADVERTISE"

@@ -24,8 +24,8 @@ class PeerInfo:
     """What the RIB has to know of the session that a path came from.
 
     ``router_id`` is the peer's, ``local_router_id`` ours for this session (our cluster id too, RFC 4456 §7); both as
-    unsigned 32-bit numbers. ``address`` is the peer's packed address; ``local_addresses`` are all of this host's,
-    packed.
+    unsigned 32-bit numbers. ``address`` is the peer's packed address, with the interface's index in ``scope_id`` where
+    it is link-local; ``local_addresses`` are all of this host's, packed.
     """
 
     external: bool
@@ -35,6 +35,7 @@ class PeerInfo:
     local_router_id: int
     address: bytes
     local_addresses: frozenset[bytes] = frozenset()
+    scope_id: int = 0
 
 
 class Path:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -291,7 +292,7 @@ def faulty(capture: Capture, address: str, port: str = "") -> list[Packet]:
 def gaps(packets: Sequence[Packet]) -> list[float]:
     """s between one packet and the next."""
     times = [packet.time for packet in packets]
-    return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    return [later - earlier for earlier, later in pairwise(times)]
 
 
 # -- what the peers' own CLIs are asked, beyond ``Peer`` -----------------------------------------------------

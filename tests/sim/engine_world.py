@@ -133,7 +133,7 @@ class Host:
         self.world.at(self.world.now, callback)
 
     # Interfaces
-    def around(self, local: bytes, remote: bytes) -> InterfaceAddresses:
+    def around(self, local: bytes, remote: bytes, scope_id: int = 0) -> InterfaceAddresses:
         return InterfaceAddresses(pack(self.address), pack(self.ipv6) if self.ipv6 else None, None, on_link=True)
 
     def name(self, index: int) -> str | None:
