@@ -53,6 +53,7 @@ RETRY_US: Micros = SECOND
 SHUTDOWN_LINGER_MAX_US: Micros = 5 * SECOND
 REPORT_PART = 64  # sessions a message
 COMMAND_MAX = 1 << 18
+NICE = -10
 
 _TRANSIENT = {errno.EAGAIN, errno.ENOBUFS, errno.EPERM, errno.ENOMEM, errno.EINTR}
 """A packet not sent (full queue, a packet filter) that says nothing of the socket."""
@@ -461,7 +462,8 @@ def main(arguments: list[str]) -> int:
     with open("/proc/self/comm", "w", encoding="ascii") as comm:
         comm.write("bgpbfd-bfd")
     with contextlib.suppress(PermissionError):
-        os.nice(-10)  # a busy host is where packets must leave in time; without the right to it, as others
+        # A busy host is where packets must leave in time; without the right to it, as others.
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
     channel = socket.socket(fileno=int(arguments[0]))
     channel.setblocking(False)
     gc.collect()
