@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import signal
 import socket
 import sys
@@ -218,6 +219,8 @@ def _free_port() -> int:
 async def _show(announcer: _Daemon, router: _Daemon) -> None:
     _say(f"announcer: AS 65010 at {ANNOUNCER}; router: AS 65001 at {ROUTER}; BFD 50 ms x 3")
     began = time.monotonic()
+    for daemon in (announcer, router):
+        await _until(f"the {daemon.name} to listen", functools.partial(_listens, daemon), START_TIMEOUT_S)
     await _until("BGP established", lambda: _peer_is(announcer, state="established"), START_TIMEOUT_S)
     _say(f"BGP is established, {time.monotonic() - began:.2f} s after the start")
     await _until("BFD up", lambda: _peer_is(announcer, bfd="up"), START_TIMEOUT_S)
@@ -268,6 +271,15 @@ async def _until(what: str, check: Callable[[], Awaitable[Any]], timeout_s: floa
                 return answer
         await asyncio.sleep(0.02)
     raise DemoFailed(f"waited {timeout_s:.0f} s in vain for: {what}{problem}")
+
+
+async def _listens(daemon: _Daemon) -> bool:
+    """Whether BGP and BFD have their ports; DemoFailed when one is taken, by a daemon on all addresses for one."""
+    events = await daemon.call("show_events", limit=1000)
+    for event in events:
+        if event["kind"] in {"listen-failed", "bfd-listen-failed"}:
+            raise DemoFailed(f"the {daemon.name}: {event['text']}")
+    return {"listening", "bfd-listening"} <= {event["kind"] for event in events}
 
 
 async def _peer_is(daemon: _Daemon, **wanted: str) -> bool:

@@ -39,7 +39,7 @@ def free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(check: Callable[[], T], timeout: float, what: str) -> T:
+def wait_until(check: Callable[[], T | None], timeout: float, what: str) -> T:
     """The first true answer; AssertionError after ``timeout`` s."""
     deadline = time.monotonic() + timeout
     while True:

@@ -71,8 +71,8 @@ class Place:
     def victim(self) -> str:
         return next(self.fresh)
 
-    def connect(self, source: str | None = None, **kind: int) -> RawPeer:
-        return RawPeer(self.target, source or self.victim(), asn=REMOTE_AS, **kind)
+    def connect(self, source: str | None = None, hold_time: int = 90) -> RawPeer:
+        return RawPeer(self.target, source or self.victim(), asn=REMOTE_AS, hold_time=hold_time)
 
     def comes_up(self, source: str) -> None:
         """A proper session of that neighbor is established after all that has been."""
