@@ -58,6 +58,9 @@ def run(path: Path) -> int:
     try:
         return asyncio.run(_Daemon(path, config, hangups).run())
     finally:
+        # The loop has given the signals back, and the rest is a matter of ms: none of them may spoil the exit code.
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         log.flush()
 
 

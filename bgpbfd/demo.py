@@ -144,6 +144,8 @@ async def _demo(*, once: bool) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if sys.stdout.isatty():
+        loop.add_signal_handler(signal.SIGHUP, _hung_up, stop)
     async with _daemons() as (announcer, router):
         show = asyncio.create_task(_show(announcer, router))
         stopping = asyncio.create_task(stop.wait())
@@ -169,6 +171,12 @@ async def _demo(*, once: bool) -> int:
         else:
             stopping.cancel()
     return 0
+
+
+def _hung_up(stop: asyncio.Event) -> None:
+    """SIGHUP: the terminal was closed, and nobody is left to end the show; or it was meant for the daemons."""
+    if not sys.stdout.isatty():
+        stop.set()
 
 
 @contextlib.asynccontextmanager

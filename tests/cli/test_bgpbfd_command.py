@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -188,6 +189,39 @@ def test_demo_stopped_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
         assert process.returncode == 130
         assert not any(one.is_running() for one in family)
         assert list(tmp_path.iterdir()) == []
+
+
+def test_demo_ends_with_its_terminal_and_not_by_another_sighup(tmp_path: Path) -> None:
+    """`pkill -HUP bgpbfd` must not end it; a window that is closed must, or its daemons run for ever."""
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        # setsid makes the terminal theirs when it is the first that they open
+        ["sh", "-c", f'exec "$@" <>{os.ttyname(theirs)} >&0 2>&1', "sh", *MODULE, "demo"],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    os.close(theirs)
+    try:
+        said = b""
+        while b"It stays up" not in said:
+            assert select.select([ours], [], [], 20)[0]
+            said += os.read(ours, 4096)
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.3)
+        assert process.poll() is None
+        os.close(ours)
+        process.wait(15)
+        assert not any(one.is_running() for one in family)
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for one in psutil.Process(process.pid).children(recursive=True):
+                one.kill()
+        process.kill()
+        process.wait()
 
 
 def test_demo_on_a_host_whose_bfd_port_is_taken_says_so(tmp_path: Path) -> None:
