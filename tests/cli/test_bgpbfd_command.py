@@ -202,12 +202,12 @@ def test_demo_ends_with_its_terminal_and_not_by_another_sighup(tmp_path: Path) -
         stderr=subprocess.DEVNULL,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )
-    os.close(theirs)
     try:
         said = b""
         while b"It stays up" not in said:
             assert select.select([ours], [], [], 20)[0]
             said += os.read(ours, 4096)
+        os.close(theirs)
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGHUP)
         time.sleep(0.3)
