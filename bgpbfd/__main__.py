@@ -86,7 +86,9 @@ def _check(args: argparse.Namespace) -> int:
     for warning in config.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     routes = len(config.static_routes) + sum(len(peer.static_routes) for peer in config.peers)
-    print(f"{args.config}: good: {len(config.peers)} peers, {routes} static routes")
+    flows = sum(len(peer.static_flows) for peer in config.peers)
+    more = f", {flows} static flows" if flows else ""
+    print(f"{args.config}: good: {len(config.peers)} peers, {routes} static routes{more}")
     return 0
 
 

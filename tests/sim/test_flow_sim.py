@@ -91,6 +91,19 @@ def test_static_flows_of_both_families_arrive_with_their_actions() -> None:
     assert b.operations.neighbor(A).prefixes_by_family == {"ipv4 unicast": 0, "ipv4 flow": 1, "ipv6 flow": 1}
 
 
+def test_flows_are_told_apart_from_routes() -> None:
+    route = '[[peers.static_routes]]\nprefix = "203.0.113.0/24"\n'
+    world, a, b = two(route, flow(1, "discard", *MAIL))
+    world.run(SECOND)
+    for host, kind in ((b, "learned"), (a, "advertised")):
+        assert set(shown(host, kind)) == {words(*MAIL)}
+    assert [nlri_text(item.prefix) for item in a.operations.flows()] == [words(*MAIL)]
+    assert [nlri_text(item.prefix) for item in b.operations.flows()] == [words(*MAIL)]
+    assert {nlri_text(item.prefix) for item in b.operations.routes_learned(A)} == {"203.0.113.0/24", words(*MAIL)}
+    # only a route has a next hop, and so "self"
+    assert {item.prefix.safi: item.next_hop_self for item in a.operations.routes()} == {1: True, 133: False}
+
+
 def test_reload_sends_exactly_the_rules_that_differ_and_keeps_the_session() -> None:
     world, a, b = two(flow(1, "discard", *MAIL), flow(2, "discard", *SIX))
     since = a.operations.neighbor(B).established_at
@@ -125,8 +138,9 @@ def test_a_flow_over_the_api_comes_goes_and_comes_before_the_file() -> None:
     assert a.events("route-advertised")[0] == f"{words(*MAIL)} advertised over the API"
     with pytest.raises(Refused, match="static flow of the configuration"):
         a.operations.withdraw_flow(request(*MAIL).prefix)
-    with pytest.raises(Refused, match="see show flows"):
+    with pytest.raises(Refused, match="see show flows") as caught:
         a.operations.withdraw_flow(request(*DNS).prefix)
+    assert caught.value.path == "flow"
 
 
 def test_a_flow_for_a_peer_without_the_family_is_refused() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from api_fake import FakeEngine
 
 from bgpbfd.api.server import ApiServer
+from bgpbfd.core import Prefix
 
 FLOW = {
     "afi": 2,
@@ -74,6 +76,20 @@ def test_show_flows_has_bgpd_rs_fields_and_ours(api: Api) -> None:
     assert learned["action"] == "redirect [2001:db8::]:6"
     assert "extended_communities" not in learned
     assert "announced_to" not in learned
+
+
+def test_a_route_with_the_attributes_of_a_flow_keeps_its_own_words(api: Api) -> None:
+    """RouteView puts shared attributes into words once; those of a flow have other words."""
+    flow = api.engine.rules[0]
+    api.engine.wanted = [flow, replace(flow, prefix=Prefix.parse("192.0.2.0/24")), flow]
+    views = api.result("show_routes")
+    assert [view["safi"] for view in views] == ["flow", "unicast", "flow"]
+    assert [view["extended_communities"] for view in views] == [
+        ["rt:65001:1"],
+        ["ext:0x8006000046bb8000", "rt:65001:1"],
+        ["rt:65001:1"],
+    ]
+    assert ["action" in view for view in views] == ["matches" in view for view in views] == [True, False, True]
 
 
 def test_show_flows_of_a_kind_and_page_by_page(api: Api) -> None:

@@ -164,6 +164,7 @@ def test_the_dump_loads_again() -> None:
     assert isinstance(peers, list)
     plain = peers[0]["static_flows"]
     assert plain[0]["action"] == "traffic-rate 24000, redirect 65000:1"
+    assert plain[0]["communities"] == ["no-export", "65000:1:2", "rt:65000:1"]
     assert plain[0]["matches"] == ["destination 192.0.2.0/24", "protocol =6", "port =25"]
     written = [flow(*(f"{key} = {json.dumps(value)}" for key, value in entry.items())) for entry in plain]
     assert loads(HEAD + PEER + "".join(written)).peers[0].static_flows == config.peers[0].static_flows
