@@ -219,7 +219,11 @@ class TcpShell:
         except OSError:  # reset before it was accepted
             sock.close()
             return
-        key = self.sink.connection_accepted(local, remote)
+        try:
+            key = self.sink.connection_accepted(local, remote)
+        except Exception:
+            sock.close()  # the fault is ours, and the loop tells of it; the peer need not wait for nobody
+            raise
         if key is None:
             sock.close()
             return
