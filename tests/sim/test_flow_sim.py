@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bgpbfd.bgp.events import SendUpdates
@@ -14,6 +16,7 @@ from bgpbfd.wire.iana import MessageType
 from bgpbfd.wire.update import decode_update
 from tests.sim.engine_world import Host, World
 
+BGPD_RS = Path(__file__).parents[1] / "unit" / "config" / "data" / "bgpd-rs-flows.toml"
 A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 FLOWS = 'families = ["ipv4 unicast", "ipv4 flow", "ipv6 flow"]'
 MAIL = ("destination 192.0.2.0/24", "protocol =6", "port =25")
@@ -141,6 +144,21 @@ def test_a_flow_over_the_api_comes_goes_and_comes_before_the_file() -> None:
     with pytest.raises(Refused, match="see show flows") as caught:
         a.operations.withdraw_flow(request(*DNS).prefix)
     assert caught.value.path == "flow"
+
+
+def test_the_file_of_bgpd_rs_readme_is_announced_as_it_stands() -> None:
+    world = World()
+    router = toml("127.0.0.2", 65000, peer("127.0.0.1", 65000, families='families = ["ipv4 unicast", "ipv6 flow"]'))
+    b = world.host("127.0.0.2", router)
+    a = world.host("127.0.0.1", BGPD_RS.read_text())
+    world.run(10 * SECOND)
+    assert a.state("127.0.0.2") == "established"
+    matches = ("source 3001:100::/56", "destination-port >8000 <=8080", "packet-length >100")
+    assert shown(b) == {words(*matches): "traffic-rate 24000"}
+    (learned,) = b.operations.flows("learned", "127.0.0.1")
+    assert learned.attributes.communities == (101, 202, 65000 << 16 | 99)
+    assert learned.attributes.as_path[0].asns == (65000, 500)
+    assert learned.reason == "AS loop: our AS 65000 is in the AS_PATH"
 
 
 def test_a_flow_for_a_peer_without_the_family_is_refused() -> None:
