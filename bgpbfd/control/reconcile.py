@@ -42,15 +42,16 @@ def apply_config(engine: Engine, config: Config) -> None:
             neighbor.override = None
         _change(engine, neighbor, entry)
 
-    affected = engine.originated.replace_source("config", _routes(config), engine.clock.now())
+    now = engine.clock.now()
+    affected = engine.originated.replace_source("config", _routes(config, now), now)
     for peer in config.peers:
         if not peer.dynamic and peer.id not in engine.neighbors:
             engine.add_neighbor(peer)
     engine.mark_originated(affected)
 
 
-def _routes(config: Config) -> Iterator[Route]:
-    at: Instant = 0  # replace_source puts the time in
+def _routes(config: Config, at: Instant) -> Iterator[Route]:
+    """``at``: now; replace_source puts the time of those in that were there before."""
     for route in config.static_routes:
         yield Route("config", route.prefix, route.attributes, None, at)
     for peer in config.peers:
