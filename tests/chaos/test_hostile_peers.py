@@ -50,6 +50,8 @@ class Place:
         text += "poll_interval = 0.2\n[bfd]\nbind = []\n"
         text += self.entry(self.good, "hold_timer = 9")
         text += self.entry(self.internal, "", asn=LOCAL_AS)
+        self.network = address().replace("127.77.", "127.78.").rpartition(".")[0]
+        text += self.entry(f"{self.network}.0/24", "")
         for victim in victims:
             text += self.entry(victim, "hold_timer = 3")
         self.text = text
@@ -456,6 +458,33 @@ def test_connections_beside_an_established_session(place: Place) -> None:
             peer.send_keepalive()
         now = place.daemon.neighbor(peer.source)
         assert (now["state"], now["flaps"]) == ("established", 0)  # RFC 4271 §6.8: it stays while no OPEN comes
+
+
+def test_a_network_full_of_neighbors_that_come_and_go(place: Place) -> None:
+    before, fds = place.daemon.peers(), place.daemon.fds()
+    with contextlib.ExitStack() as held:
+        for number in range(1, 251):
+            peer = held.enter_context(place.connect(f"{place.network}.{number}"))
+            if number % 5 == 0:
+                peer.establish()
+            elif number % 5 == 1:
+                peer.send(b"\0" * 19)
+            elif number % 5 == 2:
+                peer.reset()
+        wait_until(lambda: place.daemon.state(f"{place.network}.250") == "established", 5, "the good ones are up")
+        place.comes_up(place.victim())
+    wait_until(lambda: place.daemon.peers() == before, 5, "nothing is left of them")
+    wait_until(lambda: place.daemon.fds() - fds < 10, 8, "the file descriptors are given back")
+    assert place.daemon.events("internal-error") == []
+
+
+def test_a_neighbor_that_has_vanished_and_comes_back(place: Place) -> None:
+    """Its old connection is half open: no word, no end. RFC 4271 §6.8 keeps it until the hold timer has its say."""
+    with place.connect(hold_time=3) as vanished:
+        vanished.establish()
+        vanished.expect(UPDATE)
+        place.comes_up(vanished.source)
+        assert place.daemon.neighbor(vanished.source)["flaps"] >= 1
 
 
 def test_a_second_connection_dies_while_the_first_lives(place: Place) -> None:
