@@ -348,14 +348,15 @@ def test_pkill_hup_reloads_the_daemons_and_hurts_nothing(folder: Path) -> None:
     try:
         script.start()
         module.start()
-        silent = {"stdout": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
+        quiet = {"stdout": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
+        scratch = {"env": {**os.environ, "TMPDIR": str(folder)}}
         for name, command in {
             "watch": [str(BIN / "bgpbfdctl"), "--api", f"unix:{script.socket}", "--watch", "show", "neighbors"],
             "follow": [str(BIN / "bgpbfdctl"), "--api", f"unix:{script.socket}", "show", "events", "--follow"],
             "demo": [str(BIN / "bgpbfd"), "demo"],
             "check": [str(BIN / "bgpbfd"), "check", str(waiting)],
         }.items():
-            others[name] = subprocess.Popen([*inside, *command], **silent)  # type: ignore[call-overload]
+            others[name] = subprocess.Popen([*inside, *command], **quiet, **scratch)  # type: ignore[call-overload]
 
         def inner(process: subprocess.Popen[bytes]) -> psutil.Process:
             return psutil.Process(process.pid).children()[0]
