@@ -13,7 +13,6 @@ import functools
 import random
 import traceback
 from collections import deque
-from collections.abc import Iterable
 from typing import assert_never
 
 from bgpbfd.bfd import protocol as bfd
@@ -21,6 +20,7 @@ from bgpbfd.bgp import events as bgp
 from bgpbfd.bgp.peer import Peer
 from bgpbfd.config.model import Config, PeerConfig
 from bgpbfd.config.validate import match_dynamic
+from bgpbfd.control.announcing import Announcing
 from bgpbfd.control.coupling import Coupling
 from bgpbfd.control.neighbor import (
     Neighbor,
@@ -32,17 +32,15 @@ from bgpbfd.control.neighbor import (
 )
 from bgpbfd.control.ports import BfdControl, Clock, Connections, Interfaces, Timers
 from bgpbfd.control.recorder import Recorder
-from bgpbfd.core import MILLISECOND, SECOND, Family, Instant, Micros, PeerId, Prefix
-from bgpbfd.rib.announcer import Announcer
+from bgpbfd.core import MILLISECOND, SECOND, Instant, Micros, PeerId
 from bgpbfd.rib.originate import Originated
 from bgpbfd.rib.table import Rib
-from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.iana import CeaseSubcode
 
 BFD_REGAIN: Micros = 10 * SECOND  # a session starts at 1 s intervals (RFC 5880 §6.8.3): Up takes a few of them
 REFUSED_QUIET: Micros = 60 * SECOND  # a stranger's connections are told of once in this time
 REFUSED_SOURCES = 32  # strangers told of in that time
-MESSAGES_A_TURN = 25  # a peer's share of one turn of the loop; keeps any one peer from holding up the others
+DYNAMIC_MAX = 1000  # neighbors made of networks, all together: whoever can connect makes one
 
 
 class Engine:
@@ -71,6 +69,7 @@ class Engine:
         self.rib = Rib()
         self.originated = Originated()
         self.neighbors: dict[PeerId, Neighbor] = {}
+        self.announcing = Announcing(self)
         self.listen_errors: dict[str, str] = {}
         self.refused_connections = 0
         self._refused_told: dict[bytes, Instant] = {}  # by source address
@@ -83,7 +82,7 @@ class Engine:
     def add_neighbor(self, config: PeerConfig, network: PeerId | None = None) -> Neighbor:
         """Make a neighbor of ``config`` and, where it is enabled, start it and its BFD session."""
         peer = Peer(config.id, peer_settings(config, self.config.poll_interval), self.rng)
-        neighbor = Neighbor(config, peer, self._announcer(config.id), network=network)
+        neighbor = Neighbor(config, peer, self.announcing.announcer(config.id), network=network)
         self.neighbors[config.id] = neighbor
         if neighbor.enabled:
             self.start_neighbor(neighbor)
@@ -135,12 +134,12 @@ class Engine:
                     try:
                         self._act(target, action)
                     except Exception:  # noqa: BLE001  the other actions and neighbors must have their turn
-                        self._internal_error(target, type(action).__name__)
+                        self.internal_error(target, type(action).__name__)
                 self._after(target)
         finally:
             self._draining = False
 
-    def _internal_error(self, neighbor: Neighbor, where: str) -> None:
+    def internal_error(self, neighbor: Neighbor, where: str) -> None:
         """A fault of ours outside the neighbor's core costs that one neighbor its session, loudly."""
         now = self.clock.now()
         trace = traceback.format_exc()
@@ -197,7 +196,7 @@ class Engine:
         session = neighbor.session
         if session is not None and received.refresh.subtype == 0:  # BoRR and EoRR frame what the peer resends
             neighbor.announcer.resend(received.refresh.family, session.negotiated.enhanced_refresh)
-            self.pump(neighbor)
+            self.announcing.pump(neighbor)
 
     def _session_up(self, neighbor: Neighbor, up: bgp.SessionUp) -> None:
         neighbor.session = up
@@ -218,7 +217,7 @@ class Engine:
             peer=neighbor.id,
             facts={"remote_asn": negotiated.remote_asn, "hold_time_s": negotiated.hold_time_s},
         )
-        self.pump(neighbor)
+        self.announcing.pump(neighbor)
 
     def _session_down(self, neighbor: Neighbor, down: bgp.SessionDown) -> None:
         now = self.clock.now()
@@ -240,7 +239,7 @@ class Engine:
         self.recorder.add(
             "bgp-down", cause.text, now, peer=neighbor.id, level="info" if expected else "warning", facts=facts
         )
-        self._mark_learned(self.rib.flush(neighbor.id, report=self._passes_on()), neighbor.id)
+        self.announcing.mark_learned(self.rib.flush(neighbor.id, report=self.announcing.passes_on()), neighbor.id)
 
     def _attempt_failed(self, neighbor: Neighbor, cause: bgp.Cause) -> None:
         if cause.text == neighbor.last_attempt:
@@ -262,102 +261,14 @@ class Engine:
         update = received.update
         if update.end_of_rib is not None:
             neighbor.end_of_rib.add(str(update.end_of_rib))
-        changed = self.rib.apply(neighbor.id, update, self.clock.now(), report=self._passes_on())
-        self._mark_learned(changed, neighbor.id)
+        changed = self.rib.apply(neighbor.id, update, self.clock.now(), report=self.announcing.passes_on())
+        self.announcing.mark_learned(changed, neighbor.id)
         limit = neighbor.config.max_prefixes
         if limit is not None and self.rib.count(neighbor.id) > limit:
             # RFC 4486 §4: the damped stop keeps a peer that floods us from coming back at once.
             text = f"the peer sent more than max_prefixes = {limit} prefixes"
             cause = bgp.Cause(bgp.CauseKind.MAX_PREFIXES, text, self.clock.now())
             self.feed(neighbor, bgp.AutomaticStop(cause, CeaseSubcode.MAXIMUM_PREFIXES))
-
-    def _passes_on(self) -> bool:
-        """Whether any neighbor is sent learned routes: only then do changes of best paths matter."""
-        return any("peer" in neighbor.config.advertise_sources for neighbor in self.neighbors.values())
-
-    def _mark_learned(self, changed: Iterable[tuple[Family, bytes]], source: PeerId) -> None:
-        """Tell the neighbors that learned routes are passed on to of best paths that changed."""
-        takers = [
-            neighbor
-            for neighbor in self.neighbors.values()
-            if neighbor.session is not None and "peer" in neighbor.config.advertise_sources and neighbor.id != source
-        ]
-        if not takers:
-            return
-        keys = list(changed)
-        for neighbor in takers:
-            for family, nlri in keys:
-                neighbor.announcer.mark(family, nlri)
-            self.pump(neighbor)
-
-    def mark_originated(self, affected: Iterable[tuple[PeerId | None, Prefix]]) -> None:
-        """Routes of ours changed: for one peer, or (None) for all."""
-        for peer, prefix in affected:
-            for neighbor in self.neighbors.values():
-                if neighbor.session is not None and (peer is None or peer in {neighbor.id, neighbor.network}):
-                    neighbor.announcer.mark(prefix.family, prefix.nlri)
-                    self.pump(neighbor)
-
-    def _announcer(self, peer: PeerId) -> Announcer:
-        """An announcer that asks the engine what ``peer`` should be sent.
-
-        Our own routes come before learned ones for the same prefix.
-        """
-
-        def wanted(family: Family, nlri: bytes) -> PathAttributes | str | None:
-            neighbor = self.neighbors[peer]
-            announcer = neighbor.announcer
-            route = self.originated.wanted(
-                peer, Prefix(family.afi, nlri, family.safi), neighbor.sources, parent=neighbor.network
-            )
-            if route is not None:
-                return announcer.exported(route.attributes, None, family)
-            if "peer" in neighbor.sources:
-                best = self.rib.best(family, nlri)
-                if best is not None and best.peer != peer:
-                    return announcer.exported(best.attributes, self.rib.info(best.peer), family)
-            return None
-
-        def candidates(family: Family) -> Iterable[bytes]:
-            neighbor = self.neighbors[peer]
-            for route in self.originated.wanted_routes(peer, neighbor.sources, parent=neighbor.network):
-                if route.prefix.family == family:
-                    yield route.prefix.nlri
-            if "peer" in neighbor.sources:
-                yield from self.rib.prefixes(family)
-
-        return Announcer(wanted, candidates)
-
-    def refresh_export(self, neighbor: Neighbor) -> None:
-        """How routes leave for this neighbor has changed: compare everything again, send what differs."""
-        if neighbor.session is not None:
-            neighbor.announcer.change_export(export_context(neighbor.config, neighbor.session, self.interfaces))
-            self.pump(neighbor)
-
-    # -- sending -----------------------------------------------------------------------------------------
-
-    def pump(self, neighbor: Neighbor) -> None:
-        """Send what is pending to a neighbor in the next turns of the loop; changes until then go out together."""
-        if not neighbor.pump_scheduled:
-            neighbor.pump_scheduled = True
-            self.timers.soon(lambda: self._pump(neighbor))
-
-    def _pump(self, neighbor: Neighbor) -> None:
-        neighbor.pump_scheduled = False
-        session = neighbor.session
-        if session is None or not neighbor.announcer.has_pending:
-            return
-        if not self.connections.writable(neighbor.id, session.conn):
-            return  # connection_writable comes back here
-        try:
-            messages = neighbor.announcer.next_batch(MESSAGES_A_TURN)
-        except Exception:  # noqa: BLE001  without its session's end the neighbor would keep what is outdated
-            self._internal_error(neighbor, "announcing")
-            return
-        if messages:
-            self.feed(neighbor, bgp.SendUpdates(session.generation, messages))
-        if neighbor.announcer.has_pending:
-            self.pump(neighbor)
 
     # -- what TCP says (io.tcp.Sink) ---------------------------------------------------------------------
 
@@ -395,6 +306,8 @@ class Engine:
         network = match_dynamic(self.config, remote.text)
         if network is None or not network.enabled:
             return None
+        if sum(known.network is not None for known in self.neighbors.values()) >= DYNAMIC_MAX:
+            return None
         return self.add_neighbor(dynamic_config(network, remote.text, interface, peer), network=network.id)
 
     def connection_confirmed(self, peer: PeerId, conn: bgp.ConnId, local: bgp.Endpoint, remote: bgp.Endpoint) -> None:
@@ -418,7 +331,7 @@ class Engine:
     def connection_writable(self, peer: PeerId, conn: bgp.ConnId) -> None:
         neighbor = self.neighbors.get(peer)
         if neighbor is not None:
-            self.pump(neighbor)
+            self.announcing.pump(neighbor)
 
     def _connection_event(self, peer: PeerId, conn: bgp.ConnId, event: bgp.Event) -> None:
         neighbor = self.neighbors.get(peer)

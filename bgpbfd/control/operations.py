@@ -336,7 +336,7 @@ class Operations:
         engine = self._engine
         entry = Route("api", route.prefix, route.attributes, named, self.now())
         self._check_reachable(route.prefix, route.attributes, named)
-        engine.mark_originated(engine.originated.set(entry, self.now()))
+        engine.announcing.mark_originated(engine.originated.set(entry, self.now()))
         engine.recorder.add("route-advertised", f"{nlri_text(route.prefix)} advertised over the API", self.now())
         return len(self._takers(route.prefix, named))
 
@@ -362,7 +362,7 @@ class Operations:
             affected = engine.originated.remove("api", prefix, named)
         if not affected:
             raise Refused(path, self._not_ours(prefix, named))
-        engine.mark_originated(affected)
+        engine.announcing.mark_originated(affected)
         engine.recorder.add("route-withdrawn", f"{nlri_text(prefix)} withdrawn over the API", self.now())
         return sent
 

@@ -47,7 +47,7 @@ def apply_config(engine: Engine, config: Config) -> None:
     for peer in config.peers:
         if not peer.dynamic and peer.id not in engine.neighbors:
             engine.add_neighbor(peer)
-    engine.mark_originated(affected)
+    engine.announcing.mark_originated(affected)
 
 
 def _routes(config: Config, at: Instant) -> Iterator[Route]:
@@ -80,7 +80,7 @@ def _change(engine: Engine, neighbor: Neighbor, config: PeerConfig) -> None:
         if not was_enabled:
             engine.start_neighbor(neighbor)
     if old.advertise_sources != config.advertise_sources or old.next_hop_self != config.next_hop_self:
-        engine.refresh_export(neighbor)
+        engine.announcing.refresh_export(neighbor)
 
 
 def _change_bfd(engine: Engine, neighbor: Neighbor, old: PeerConfig) -> None:

@@ -63,7 +63,7 @@ def test_what_cannot_be_learned_costs_its_neighbor_alone(monkeypatch: pytest.Mon
     with monkeypatch.context() as patch:
         patch.setattr(a.engine.rib, "apply", failing)
         world.hosts[B].operations.peer_refresh(A)
-        a.engine.mark_originated([])
+        a.engine.announcing.mark_originated([])
         world.hosts[B].engine.feed(world.hosts[B].engine.neighbors[A], _updates(world.hosts[B]))
         world.run(SECOND // 2)
     after_a_fault(world, a)
@@ -85,7 +85,7 @@ def test_what_cannot_be_announced_costs_its_neighbor_alone(monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         patch.setattr(type(neighbor.announcer), "next_batch", failing)
         neighbor.announcer.resend(next(iter(neighbor.peer.negotiated.families)), False)  # type: ignore[union-attr]
-        a.engine.pump(neighbor)
+        a.engine.announcing.pump(neighbor)
         world.run(SECOND // 2)
     after_a_fault(world, a)
 

@@ -8,6 +8,7 @@ import pytest
 
 from bgpbfd.bfd import protocol as bfd
 from bgpbfd.config.model import StaticRoute
+from bgpbfd.control import engine
 from bgpbfd.control.operations import Operations
 from bgpbfd.control.snapshot import Refused
 from bgpbfd.core import MILLISECOND, SECOND, Prefix
@@ -263,6 +264,20 @@ def test_the_longest_matching_network_decides() -> None:
     world.run(3 * SECOND)
     assert b.state(A) == "established"
     assert a.operations.neighbor(B).network == "10.0.0.2/31"
+
+
+def test_neighbors_made_of_networks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "DYNAMIC_MAX", 1)
+    world = World()
+    a = world.host(A, toml(A, 65010, peer("10.0.0.0/24", 65001, routes=ROUTES)))
+    b = world.host(B, toml(B, 65001, peer(A, 65010)))
+    world.run(3 * SECOND)
+    c = world.host(C, toml(C, 65001, peer(A, 65010)))
+    world.run(3 * SECOND)
+    assert (b.state(A), c.state(A) == "established") == ("established", False)
+    b.operations.peer_disable(A)
+    world.run(3 * SECOND)
+    assert c.state(A) == "established"
 
 
 def test_removing_the_network_ends_its_neighbors() -> None:
