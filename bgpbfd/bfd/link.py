@@ -136,22 +136,26 @@ class BfdLink:
         while not self._stopping:
             started = loop.time()
             try:
-                self._spawn(loop)
-            except OSError as error:
-                self._log("error", f"the BFD worker cannot be started: {error}")
-            else:
-                try:
-                    await self._heartbeats()
-                finally:
-                    status = await self._reap(loop)
-                if self._stopping:
-                    return
-                self._log("error", f"the BFD worker died ({_status_text(status)}) and is started again")
+                ended = await self._one_life(loop)
+            except Exception as error:  # noqa: BLE001  no memory, process or thread for it: that may pass
+                ended = f"cannot be run: {error}"
+            if self._stopping:
+                return
+            self._log("error", f"the BFD worker {ended}; it is started again")
             self.restarts += 1
             lived_s = loop.time() - started
             backoff_s = 0.0 if lived_s >= STABLE_S else min(BACKOFF_MAX_S, max(BACKOFF_FIRST_S, 2 * backoff_s))
             if self.restarts > 1 and backoff_s:
                 await asyncio.sleep(backoff_s)
+
+    async def _one_life(self, loop: asyncio.AbstractEventLoop) -> str:
+        """A worker from its start to its end; how it ended."""
+        self._spawn(loop)
+        try:
+            await self._heartbeats()
+        finally:
+            status = await self._reap(loop)
+        return f"died ({_status_text(status)})"
 
     def _spawn(self, loop: asyncio.AbstractEventLoop) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
@@ -168,7 +172,7 @@ class BfdLink:
                     pass_fds=[theirs.fileno()],
                     env={**os.environ, "PYTHONPATH": path},
                 )
-        except OSError:
+        except Exception:
             ours.close()
             raise
         self._sock = ours
