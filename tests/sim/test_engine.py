@@ -269,7 +269,7 @@ def test_the_longest_matching_network_decides() -> None:
 def test_neighbors_made_of_networks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "DYNAMIC_MAX", 1)
     world = World()
-    a = world.host(A, toml(A, 65010, peer("10.0.0.0/24", 65001, routes=ROUTES)))
+    world.host(A, toml(A, 65010, peer("10.0.0.0/24", 65001, routes=ROUTES)))
     b = world.host(B, toml(B, 65001, peer(A, 65010)))
     world.run(3 * SECOND)
     c = world.host(C, toml(C, 65001, peer(A, 65010)))
