@@ -160,9 +160,23 @@ class Site:
         return [name for name in self.arms if name not in self._faults]
 
     def wait_up(self, names: Iterable[str] | None = None, timeout: float = 25) -> None:
-        """These (default: all that started) are Established at both ends."""
-        for name in self.working() if names is None else names:
-            up(self, name, timeout)
+        """These (default: all that started) are Established at both ends; asked all at once."""
+        left = set(self.working() if names is None else names)
+
+        def ended() -> bool:
+            ours = {view["peer"]: view["state"] for view in self.ours.ctl("show", "neighbors")}
+            for name in list(left):
+                peer = self.arms[name].peer
+                if ours.get(self.peer_id(name)) == "established" == peer.session_state():
+                    left.discard(name)
+                else:
+                    peer.hasten()
+            return not left
+
+        try:
+            wait_until(ended, timeout, "every session established at both ends", logs_of(self), 0.1)
+        except HarnessError as error:
+            raise HarnessError(f"not established: {left}\n{error}") from error
 
     def captures(self, what: str = "tcp port 179") -> dict[str, Capture]:
         """One a link, started together."""
@@ -243,7 +257,7 @@ def wait_bfd(site: Site, name: str, state: str = "up", timeout: float = 10) -> N
     wait_until(both, timeout, f"{name}: BFD {state} at both ends", arm.logs())
 
 
-def wait_equal(read: Callable[[], T], expected: T, timeout: float = 10) -> None:
+def wait_equal(read: Callable[[], object], expected: object, timeout: float = 10) -> None:
     """The difference is asserted in the end, so that pytest shows it."""
     try:
         wait_until(lambda: read() == expected, timeout, "the expected value", interval=0.1)
@@ -283,7 +297,7 @@ def _prefixes(capture: Capture, address: str, fields: Sequence[str]) -> list[str
     return [text for packet in packets for name in fields for text in packet.fields[name]]
 
 
-def faulty(capture: Capture, address: str, port: str = "") -> list[Packet]:
+def faulty(capture: Capture, address: str) -> list[Packet]:
     """Frames of ``address`` that Wireshark calls malformed, or finds an error in."""
     wrong = '(_ws.malformed || _ws.expert.severity == "Error")'
     return capture.packets(f"{wrong} && {source(address)}", ["frame.number", "_ws.expert.message"])

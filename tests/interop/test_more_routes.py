@@ -15,7 +15,6 @@ from .harness.lab import Lab
 from .harness.peers import PEERS, Frr, Peer, Route
 from .harness.process import HarnessError, wait_until
 from .more import (
-    OUR_AS,
     Site,
     Spec,
     bgpctl,
@@ -30,6 +29,7 @@ from .more import (
     wait_equal,
     withdrawn,
 )
+from .star import OUR_AS
 
 pytestmark = pytest.mark.interop
 
@@ -150,8 +150,7 @@ def test_a_route_over_the_api_is_announced_replaced_and_withdrawn(world: World) 
     site = world.site
     names = site.working()
     prefixes = {"192.0.2.0/24": "192.0.2.0", "2001:db8:c::/48": "2001:db8:c::"}
-    for name in names:
-        _settled(world, name)
+    world.site.wait_up(names)
     since = {name: site.ours.neighbor(site.peer_id(name))["connect_time"] for name in names}
     captures = site.captures()
     for med in (11, 22):
@@ -189,8 +188,7 @@ def test_peer_limits_who_gets_a_route(world: World) -> None:
     site = world.site
     names = site.working()
     chosen = names[::2]
-    for name in names:
-        _settled(world, name)
+    world.site.wait_up(names)
     # By description and by address.
     words = [name if number % 2 else site.peer_id(name) for number, name in enumerate(chosen)]
     site.ours.ctl("advertise", "route", "192.0.2.128/25", "self", "--peer", *words)
@@ -217,8 +215,7 @@ def _goodbye(name: str) -> str:
 @pytest.fixture(scope="module")
 def ended(world: World) -> World:
     """Every neighbor disabled with a message: the captures hold every kind of message that we send."""
-    for name in world.site.working():
-        _settled(world, name)
+    world.site.wait_up()
     for name in world.site.working():
         arm = world.site.arm(name)
         world.site.ours.ctl("neighbor", arm.address, "disable", _goodbye(name))
@@ -238,22 +235,37 @@ def test_wireshark_finds_no_fault_in_what_we_send(ended: World, name: str) -> No
     assert faulty(capture, arm.our_address) == []
 
 
+_READ = [
+    "bgp.type",
+    "bgp.length",
+    "bgp.open.version",
+    "bgp.open.myas",
+    "bgp.open.holdtime",
+    "bgp.open.identifier",
+    "bgp.cap.4as",
+    "bgp.cap.type",
+    "bgp.nlri_prefix",
+    "bgp.mp_reach_nlri_ipv6_prefix",
+    "bgp.update.path_attribute.next_hop",
+    "bgp.update.path_attribute.multi_exit_disc",
+    "bgp.update.path_attribute.as_path_segment.as4",
+    "bgp.update.path_attribute.community_as",
+    "bgp.update.path_attribute.local_pref",
+    "bgp.update.path_attribute.mp_reach_nlri.next_hop.ipv6",
+    "bgp.notify.major_error",
+    "bgp.notify.minor_error_cease",
+    "bgp.notify.communication_length",
+    "bgp.notify.communication",
+]
+
+
 @each_peer
 def test_wireshark_reads_what_was_configured(ended: World, name: str) -> None:
     arm = ended.site.arm(name)
     capture = ended.captures[name]
     ours = source(arm.our_address)
-    opened = capture.packets(
-        f"bgp.type == 1 && {ours}",
-        [
-            "bgp.open.version",
-            "bgp.open.myas",
-            "bgp.open.holdtime",
-            "bgp.open.identifier",
-            "bgp.cap.4as",
-            "bgp.cap.type",
-        ],
-    )[0].fields
+    packets = [packet.fields for packet in capture.packets(f"bgp && {ours}", _READ)]
+    opened = next(fields for fields in packets if "1" in fields["bgp.type"])
     assert opened["bgp.open.version"] == ("4",)
     assert opened["bgp.open.myas"] == (str(OUR_AS),)
     assert opened["bgp.open.holdtime"] == ("30",)
@@ -261,45 +273,29 @@ def test_wireshark_reads_what_was_configured(ended: World, name: str) -> None:
     assert opened["bgp.cap.4as"] == (str(OUR_AS),)
     assert set(opened["bgp.cap.type"]) >= {"1", "2", "6", "64", "65", "70"}
 
-    v4 = capture.packets(
-        f"bgp.nlri_prefix == 198.51.100.0 && {ours}",
-        [
-            "bgp.update.path_attribute.next_hop",
-            "bgp.update.path_attribute.multi_exit_disc",
-            "bgp.update.path_attribute.as_path_segment.as4",
-            "bgp.update.path_attribute.community_as",
-            "bgp.update.path_attribute.local_pref",
-        ],
-    )[0].fields
+    v4 = next(fields for fields in packets if "198.51.100.0" in fields["bgp.nlri_prefix"])
     assert v4["bgp.update.path_attribute.next_hop"][0] == arm.link.a4
     assert v4["bgp.update.path_attribute.multi_exit_disc"][0] == "4"
     assert v4["bgp.update.path_attribute.as_path_segment.as4"][:2] == (str(OUR_AS), "64500")
     assert v4["bgp.update.path_attribute.community_as"][0] == "65000"
     assert v4["bgp.update.path_attribute.local_pref"] == ()  # RFC 4271 §5.1.5
 
-    v6 = capture.packets(
-        f"bgp.mp_reach_nlri_ipv6_prefix == 2001:db8:a:: && {ours}",
-        ["bgp.update.path_attribute.mp_reach_nlri.next_hop.ipv6"],
-    )[0].fields
+    v6 = next(fields for fields in packets if "2001:db8:a::" in fields["bgp.mp_reach_nlri_ipv6_prefix"])
     assert arm.link.a6 in v6["bgp.update.path_attribute.mp_reach_nlri.next_hop.ipv6"]
 
     # RFC 4724 §2: an UPDATE with nothing in it, and one with an MP_UNREACH_NLRI of no routes.
-    lengths = capture.packets(f"bgp.type == 2 && {ours}", ["bgp.length"])
-    sizes = [size for packet in lengths for size in packet.fields["bgp.length"]]
+    sizes = {
+        size
+        for fields in packets
+        for kind, size in zip(fields["bgp.type"], fields["bgp.length"], strict=True)
+        if kind == "2"
+    }
     assert "23" in sizes
-    assert {"29", "30"} & set(sizes)
+    assert {"29", "30"} & sizes
 
-    goodbye = capture.packets(
-        f"bgp.notify.minor_error_cease == 2 && {ours}",  # a peer that dials again is told 6/5
-        [
-            "bgp.notify.major_error",
-            "bgp.notify.minor_error_cease",
-            "bgp.notify.communication_length",
-            "bgp.notify.communication",
-        ],
-    )[-1].fields
+    # A peer that dials again is told 6/5.
+    goodbye = next(fields for fields in packets if "2" in fields["bgp.notify.minor_error_cease"])
     assert goodbye["bgp.notify.major_error"] == ("6",)
-    assert goodbye["bgp.notify.minor_error_cease"] == ("2",)
     assert goodbye["bgp.notify.communication_length"] == (str(len(_goodbye(name).encode())),)
     assert goodbye["bgp.notify.communication"] == (_goodbye(name),)
 
@@ -318,27 +314,28 @@ def starts(ended: World) -> dict[str, list[str]]:
             assert site.ours.stop() == 0
         site.ours.start()
         looked_at = [name for name in site.working() if name != "gobgp" or number == 9]
-        for name in looked_at:
-            up(site, name)
+        site.wait_up(looked_at)
         if number == 9:
             wait_until(partial(_have_stood_for, site, 3.0), 10, "3 s of sessions")
-        for name in looked_at:
-            faults[name] += [f"start {number}: {text}" for text in _wrong(site, name)]
+        for name, text in _wrong(site, looked_at):
+            faults[name].append(f"start {number}: {text}")
     return faults
 
 
 def _have_stood_for(site: Site, seconds: float) -> bool:
-    return all(site.ours.neighbor(site.peer_id(name))["state_age"] >= seconds for name in site.working())
+    return all(view["state_age"] >= seconds for view in site.ours.ctl("show", "neighbors"))
 
 
-def _wrong(site: Site, name: str) -> Iterator[str]:
-    arm = site.arm(name)
-    neighbor = site.ours.neighbor(arm.address)
-    if neighbor["state"] != "established" or neighbor["flaps"]:
-        yield f"{neighbor['state']}, {neighbor['flaps']} flaps, {neighbor['last_error']}"
-    sockets = site.ours.host.run("ss", "-Htn", "state", "established", f"dst {arm.address}").splitlines()
-    if len(sockets) != 1:
-        yield f"connections: {sockets}"
+def _wrong(site: Site, names: list[str]) -> Iterator[tuple[str, str]]:
+    views = {view["peer"]: view for view in site.ours.ctl("show", "neighbors")}
+    lines = site.ours.host.run("ss", "-Htn", "state", "established").splitlines()
+    for name in names:
+        address = site.arm(name).address
+        view = views[address]
+        if view["state"] != "established" or view["flaps"]:
+            yield name, f"{view['state']}, {view['flaps']} flaps, {view['last_error']}"
+        if len([line for line in lines if address in line]) != 1:
+            yield name, f"connections: {lines}"
 
 
 @each_peer

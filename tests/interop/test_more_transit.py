@@ -10,7 +10,8 @@ from .harness.capture import Capture
 from .harness.lab import Lab
 from .harness.peers import Bird, Frr, PeerConfig, Route
 from .harness.process import wait_until
-from .more import OUR_AS, Site, Spec, birdc, edited, reached, source, up, wait_equal
+from .more import Site, Spec, birdc, edited, reached, source, up, wait_equal
+from .star import OUR_AS
 
 pytestmark = pytest.mark.interop
 
