@@ -45,7 +45,7 @@ def captures() -> dict[str, Capture]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, captures: dict[str, Capture]) -> Iterator[Site]:
     with Lab(tmp_path_factory.mktemp("old-speakers")) as lab:
-        specs = [Spec(kind, announced=[ROUTE, PLAIN], routes=[THEIRS]) for kind in KINDS.values()]
+        specs = [Spec(kind, dial="we", announced=[ROUTE, PLAIN], routes=[THEIRS]) for kind in KINDS.values()]
         site = Site(lab, specs, our_as=OUR_AS)
         captures.update(site.captures())
         site.start()

@@ -59,6 +59,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         specs = [
             Spec(kinds.get(kind, kind), announced=ROUTES, routes=THEIRS, ours=["hold_timer = 30"]) for kind in PEERS
         ]
+        # ExaBGP 4.2.21 may take the connection that won a collision and then not run it ("stopping, other connection
+        # is established"): nothing is heard of it until our OpenSent ends after 4 minutes. So it does not dial here.
+        next(spec for spec in specs if spec.name == "exabgp").dial = "we"
         site = Site(lab, specs)
         captures = site.captures()
         site.start()
@@ -302,7 +305,7 @@ def test_wireshark_reads_what_was_configured(ended: World, name: str) -> None:
 
 @pytest.fixture(scope="module")
 def starts(ended: World) -> dict[str, list[str]]:
-    """Ten starts of ours while the peers dial too. What was wrong after each, by peer; nothing is right.
+    """Ten starts of ours while the peers (but ExaBGP) dial too. What was wrong after each, by peer; nothing is right.
 
     GoBGP, which keeps a session idle for some seconds after its end, is looked at in the last one, and that is watched
     for three seconds.
