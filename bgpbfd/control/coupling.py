@@ -18,16 +18,16 @@ Verdict: TypeAlias = BfdUp | BfdDown | None
 
 @dataclass(slots=True)
 class Coupling:
-    """``state`` is the BFD session's last known state, ``unknown`` before the worker has spoken."""
+    """``state`` is the BFD session's last known state; before the worker has spoken, that in which sessions start."""
 
-    state: str = "unknown"
+    state: str = "down"
     down_count: int = 0
     regaining: bool = False  # it was Up under a worker that died, and has not been since
 
     def lose_sight(self) -> bool:
         """The worker was replaced, and its sessions start anew; whether this one was Up and has to come back."""
         self.regaining = self.regaining or self.state == "up"
-        self.state = "unknown"
+        self.state = "down"
         return self.regaining
 
     def give_up(self, now: Instant) -> Verdict:

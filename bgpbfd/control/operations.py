@@ -193,7 +193,7 @@ class Operations:
         self._engine.feed(neighbor, bgp.AutomaticStop(cause, CeaseSubcode.ADMINISTRATIVE_RESET, message, damped=False))
 
     def peer_refresh(self, peer: str) -> None:
-        """Ask the neighbor to send its routes again, and send it ours again (RFC 2918)."""
+        """Ask the neighbor to send its routes again (RFC 2918)."""
         neighbor = self._find(peer)
         session = neighbor.session
         if session is None:

@@ -193,7 +193,7 @@ class Star:
                 own4=link.b4,
                 own6=link.b6,
                 interface=link.interface,
-                passive=arrangement.dial == "we",
+                passive=arrangement.dial == "we" or (arrangement.dial == "both" and not kind.survives_collisions),
                 hold_time=HOLD_TIME,
                 bfd=bfd,
                 routes=their_routes(kind, own_as, arrangement.ibgp),

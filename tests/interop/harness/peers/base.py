@@ -103,6 +103,7 @@ class Peer(ABC):
     has_flows: ClassVar[bool] = False
     any_as_path: ClassVar[bool] = True  # False: only repetitions of its own AS
     reads_shutdown_text: ClassVar[bool] = True  # RFC 9003
+    survives_collisions: ClassVar[bool] = True  # False: after one it may never send an OPEN again
     as_path_over_ibgp: ClassVar[bool] = True
     shown_local_pref: ClassVar[int | None] = None  # what its CLI shows for a route that came without
     default_med: ClassVar[int | None] = None  # what it sends where none is configured

@@ -24,6 +24,7 @@ class ExaBgp(Peer):
     package = "exabgp"
     has_flows = True
     reads_shutdown_text = False
+    survives_collisions = False
 
     def __init__(self, host: Host, config: PeerConfig) -> None:
         super().__init__(host, config)
