@@ -39,14 +39,15 @@ on_router() { ip netns exec "$ROUTER" "$@"; }
 on_host() { ip netns exec "$HOST" "$@"; }
 ctl() { bgpbfdctl --api "unix:$SCRATCH/api.sock" "$@"; }
 
+# Not through on_router and on_host: $! has to be the program's own process, for lab_end to end it.
 router_starts() { # program…
-  on_router "$@" >>"$SCRATCH/router.log" 2>&1 </dev/null &
+  ip netns exec "$ROUTER" "$@" >>"$SCRATCH/router.log" 2>&1 </dev/null &
   pids+=($!)
 }
 
 host_starts() {
   { echo "api_socket = \"unix:$SCRATCH/api.sock\"" && cat "$HERE/bgpbfd.toml"; } >"$SCRATCH/bgpbfd.toml"
-  on_host bgpbfd run "$SCRATCH/bgpbfd.toml" >>"$SCRATCH/host.log" 2>&1 </dev/null &
+  ip netns exec "$HOST" bgpbfd run "$SCRATCH/bgpbfd.toml" >>"$SCRATCH/host.log" 2>&1 </dev/null &
   pids+=($!)
 }
 
