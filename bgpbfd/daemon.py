@@ -142,7 +142,7 @@ class _Daemon:
             recorder.add("stop-failed", f"while stopping: {error!r}", clock.now(), level="error")
         # A second signal ends the wait for what the network does not take any more.
         self._stop.clear()
-        endings = {asyncio.create_task(part.stop()) for part in (connections, link, api)}
+        endings = {asyncio.create_task(_leave(connections, link)), asyncio.create_task(api.stop())}
         hurry = asyncio.create_task(self._stop.wait())
         waiting: set[asyncio.Task[None] | asyncio.Task[Literal[True]]] = {*endings, hurry}
         while not hurry.done() and not all(task.done() for task in endings):
@@ -204,6 +204,21 @@ class _Daemon:
         except ListenError as error:
             raise Refused("api_socket", f"{error.name}: {error.reason}") from None
         log.configure(config.log.level, config.log.format)
+
+
+async def _leave(connections: TcpShell, link: BfdLink) -> None:
+    """First the Ceases, as far as they are read, then BFD's AdminDown.
+
+    Routers that take AdminDown for a failure (BIRD 2, FRR 8) would close BGP with another reason than ours.
+    """
+    try:
+        await connections.stop()
+    except asyncio.CancelledError:
+        ending = asyncio.create_task(link.stop())
+        await asyncio.sleep(0)  # as far as the worker being told
+        ending.cancel()
+        raise
+    await link.stop()
 
 
 def _loop_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
