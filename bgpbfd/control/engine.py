@@ -223,7 +223,6 @@ class Engine:
         now = self.clock.now()
         cause = down.cause
         neighbor.session = None
-        neighbor.last_session_cause = cause
         neighbor.announcer.session_down()
         facts: dict[str, str | int | float] = {"kind": cause.kind.value, **cause.facts}
         if cause.code is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from bgpbfd.bfd import protocol as bfd
-from bgpbfd.bgp.events import Cause, SessionUp
+from bgpbfd.bgp.events import SessionUp
 from bgpbfd.bgp.negotiate import PeerSettings
 from bgpbfd.bgp.peer import Peer
 from bgpbfd.config.model import BfdSettings, PeerConfig
@@ -38,7 +38,6 @@ class Neighbor:
     session: SessionUp | None = None
     pump_scheduled: bool = False
     last_attempt: str | None = None  # what the last failed try said, to tell of a change only
-    last_session_cause: Cause | None = None
     bfd_fault: str | None = None
     bfd_added: bool = False
     end_of_rib: set[str] = field(default_factory=set)  # families that the peer has sent whole

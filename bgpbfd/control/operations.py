@@ -7,6 +7,7 @@ what would be right; nothing has then changed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import traceback
 from collections.abc import Awaitable, Callable
 
@@ -66,31 +67,30 @@ class Operations:
         return found
 
     def neighbor(self, peer: str) -> NeighborSnapshot:
-        for config in self._engine.config.peers:
-            if config.dynamic and peer in {config.id, config.description}:
-                return self._network_snapshot(config)
-        return self._snapshot(self._find(peer))
+        network = self._network(peer)
+        return self._snapshot(self._find(peer)) if network is None else self._network_snapshot(network)
+
+    def _network(self, peer: str) -> PeerConfig | None:
+        """The configured network of that name."""
+        entries = (entry for entry in self._engine.config.peers if entry.dynamic)
+        return next((entry for entry in entries if peer in {entry.id, entry.description}), None)
 
     def _find(self, peer: str) -> Neighbor:
+        """By address in any spelling, or by description."""
         neighbors = self._engine.neighbors
         found = neighbors.get(peer)
+        named = [n for n in neighbors.values() if n.config.description == peer]
+        if found is None and len(named) == 1:
+            found = named[0]
+        if found is None and not named:
+            with contextlib.suppress(ValueError):
+                found = neighbors.get(peer_id(peer))
         if found is not None:
             return found
-        named = [n for n in neighbors.values() if n.config.description == peer]
-        if not named:
-            try:
-                found = neighbors.get(peer_id(peer))
-            except ValueError:
-                found = None
-            if found is not None:
-                return found
-        if len(named) == 1:
-            return named[0]
-        known = ", ".join(neighbors) or "none"
         if named:
             which = ", ".join(n.id for n in named)
             raise Refused("peer", f"{peer!r} is the description of several neighbors: say which of {which}")
-        raise Refused("peer", f"no neighbor {peer!r}; known: {known}")
+        raise Refused("peer", f"no neighbor {peer!r}; known: {', '.join(neighbors) or 'none'}")
 
     def _snapshot(self, neighbor: Neighbor) -> NeighborSnapshot:
         engine = self._engine
@@ -301,9 +301,7 @@ class Operations:
                 if engine.originated.wanted(n.id, route.prefix, n.sources, parent=n.network) is route
                 and route.prefix.family in n.config.families
             ]
-            sent = [
-                n for n in takers if n.announcer.sent_attributes(route.prefix.family, route.prefix.nlri) is not None
-            ]
+            sent = [n for n in takers if n.has_been_sent(route.prefix)]
             found.append(
                 RouteSnapshot(
                     peer=None,
@@ -355,7 +353,7 @@ class Operations:
     def _withdraw(self, path: str, prefix: Prefix, peers: list[str] | None) -> int:
         engine = self._engine
         named = self._named(peers)
-        sent = sum(n.announcer.sent_attributes(prefix.family, prefix.nlri) is not None for n in self._members(named))
+        sent = sum(n.has_been_sent(prefix) for n in self._members(named))
         if named is None:
             affected = engine.originated.remove_all("api", prefix)
         else:
@@ -380,10 +378,8 @@ class Operations:
         return frozenset(self._peer_or_network(peer) for peer in peers)
 
     def _peer_or_network(self, peer: str) -> PeerId:
-        for config in self._engine.config.peers:
-            if config.dynamic and peer in {config.id, config.description}:
-                return config.id
-        return self._find(peer).id
+        network = self._network(peer)
+        return self._find(peer).id if network is None else network.id
 
     def _members(self, named: frozenset[PeerId] | None) -> list[Neighbor]:
         return [n for n in self._engine.neighbors.values() if named is None or named & {n.id, n.network}]

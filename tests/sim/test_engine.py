@@ -437,6 +437,15 @@ def test_neighbors_are_found_by_address_and_description_and_others_refused_by_na
         a.operations.neighbor("tor-2")
 
 
+def test_neighbors_are_found_in_any_spelling_and_an_ambiguous_description_names_them() -> None:
+    named = 'description = "tor"'
+    world = World()
+    a = world.host(A, toml(A, 65010, peer(B, 65001, extra=named), peer(C, 65003, extra=named)))
+    assert a.operations.neighbor("::ffff:10.0.0.2").peer == B
+    with pytest.raises(Refused, match=r"several neighbors.*10\.0\.0\.2, 10\.0\.0\.3"):
+        a.operations.neighbor("tor")
+
+
 def test_clean_stop_sends_cease_with_a_shutdown_communication() -> None:
     world, a, b = two()
     a.engine.stop("bgpbfd is stopping (SIGTERM)")
