@@ -232,7 +232,13 @@ class Operations:
         return dict(self._engine.bfd.discards)
 
     async def clear_bfd_counters(self, peer: str | None = None) -> None:
-        self._engine.bfd.clear(None if peer is None else self._find(peer).id)
+        if peer is None:
+            self._engine.bfd.clear()
+            return
+        neighbor = self._find(peer)
+        if not neighbor.bfd_added:
+            raise Refused("peer", f"{neighbor.id} has no BFD session: it is disabled, or has no bfd configured")
+        self._engine.bfd.clear(neighbor.id)
 
     # -- routes ------------------------------------------------------------------------------------------
 

@@ -223,6 +223,8 @@ class Host:
         self.bfd_commands.append(("admin-down", key, admin_down))
 
     def clear(self, key: str | None = None) -> None:
+        if key is not None and key not in self.bfd_keys:
+            raise KeyError(key)  # as the link does
         self.bfd_commands.append(("clear", key))
 
     async def query(self) -> list[bfd.SessionReport]:

@@ -446,6 +446,14 @@ def test_neighbors_are_found_in_any_spelling_and_an_ambiguous_description_names_
         a.operations.neighbor("tor")
 
 
+def test_counters_of_a_bfd_session_that_is_not_there_are_refused() -> None:
+    """A disabled neighbor has BFD configured, and no session."""
+    _, a, _ = two()
+    a.operations.peer_disable(B)
+    with pytest.raises(Refused, match="no BFD session"):
+        asyncio.run(a.operations.clear_bfd_counters(B))
+
+
 def test_clean_stop_sends_cease_with_a_shutdown_communication() -> None:
     world, a, b = two()
     a.engine.stop("bgpbfd is stopping (SIGTERM)")
