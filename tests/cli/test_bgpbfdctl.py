@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from bgpbfdctl.client import Client, Unreachable
-from conftest import COMMAND, Daemon
+from cli_daemon import COMMAND, Daemon
 
 from bgpbfd.control.snapshot import ReloadResult
 
