@@ -81,16 +81,28 @@ class Endpoint:
 
 @dataclass(slots=True, frozen=True)
 class ManualStart:
-    """Event 1 (and 4 when the settings say passive)."""
+    """Event 1 (and 4 when the settings say passive).
+
+    ``restarting_until``: this process may have been running before; OPENs until then, and before the first
+    session, have the R and F bits (RFC 4724 §4.1) where the settings have a restart time.
+    """
+
+    restarting_until: Instant | None = None
 
 
 @dataclass(slots=True, frozen=True)
 class ManualStop:
-    """Event 2: stay down until ManualStart. Sends Cease with ``subcode``, and ``message`` by RFC 9003."""
+    """Event 2: stay down until ManualStart. Sends Cease with ``subcode``, and ``message`` by RFC 9003.
+
+    Where a NOTIFICATION would let the peer keep our routes (N bit on both sides) the Cease is wrapped into a hard reset
+    (RFC 8538 §3.1). ``retain``: the opposite is wanted, a planned restart: TCP is closed without a NOTIFICATION on
+    sessions whose peer can keep our routes (RFC 4724 §4.1); others get their Cease.
+    """
 
     cause: CauseKind = CauseKind.ADMIN_SHUTDOWN
     subcode: CeaseSubcode = CeaseSubcode.ADMINISTRATIVE_SHUTDOWN
     message: str = ""
+    retain: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -98,12 +110,15 @@ class AutomaticStop:
     """Event 8: Cease with ``subcode``, close, then come back by itself.
 
     ``damped`` says that the idle hold time grows; without it the peer is dialled again at once (administrative reset).
+    ``idle_s``: stay away for this long instead, refusing its connections too; ManualStart ends it. Hard reset as in
+    ManualStop.
     """
 
     cause: Cause
     subcode: CeaseSubcode
     message: str = ""
     damped: bool = True
+    idle_s: float | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -147,6 +162,21 @@ class TcpConnectionFails:
 
     conn: ConnId
     error: str
+
+
+@dataclass(slots=True, frozen=True)
+class SendStalled:
+    """The kernel has taken nothing of what is to be sent on ``conn`` since ``since`` (RFC 9687 §3)."""
+
+    conn: ConnId
+    since: Instant
+
+
+@dataclass(slots=True, frozen=True)
+class SendResumed:
+    """It has taken some again."""
+
+    conn: ConnId
 
 
 @dataclass(slots=True, frozen=True)
@@ -194,6 +224,8 @@ Event: TypeAlias = (
     | TcpConnectionConfirmed
     | TcpCrAcked
     | TcpConnectionFails
+    | SendStalled
+    | SendResumed
     | DataReceived
     | TimerExpired
     | SendUpdates
@@ -253,10 +285,15 @@ class SessionUp:
 
 @dataclass(slots=True, frozen=True)
 class SessionDown:
-    """Established was left: flush what was learned, forget what was sent."""
+    """Established was left: flush what was learned, forget what was sent.
+
+    ``retain``: families whose routes RFC 4724 §4.2 and RFC 8538 §4 let us keep as stale, for ``retain_s`` at most.
+    """
 
     generation: int
     cause: Cause
+    retain: frozenset[Family] = frozenset()
+    retain_s: int = 0
 
 
 @dataclass(slots=True, frozen=True)

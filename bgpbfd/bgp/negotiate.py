@@ -10,12 +10,13 @@ from bgpbfd.wire.capabilities import (
     EXTENDED_MESSAGE,
     ROUTE_REFRESH,
     Capability,
+    GracefulRestart,
     four_octet_as,
     graceful_restart,
     multiprotocol,
     parse_capabilities,
 )
-from bgpbfd.wire.iana import AS_TRANS, CapabilityCode, ErrorCode, OpenSubcode
+from bgpbfd.wire.iana import AS_TRANS, BgpRole, CapabilityCode, ErrorCode, OpenSubcode
 from bgpbfd.wire.messages import NotificationError, Open
 
 STANDARD_MAX_LENGTH = 4096  # RFC 4271 §4.1
@@ -36,6 +37,13 @@ class PeerSettings:
     dynamic: bool = False  # accepted only, never dialled, no retry
     route_refresh: bool = True
     extended_messages: bool = True
+    add_path_receive: bool = False  # RFC 7911, of every unicast family
+    add_path_send: bool = False
+    extended_next_hop: bool = False  # RFC 8950, IPv4 unicast with IPv6 next hops
+    restart_time_s: int | None = None  # RFC 4724: our capability 64 lists the families; None: End-of-RIB marks only
+    role: BgpRole | None = None  # RFC 9234: ours towards the peer; external sessions only
+    role_strict: bool = False  # RFC 9234 §4.2: a peer without a role is refused
+    enforce_first_as: bool = True  # RFC 4271 §6.3: an external path begins with the peer's AS
 
 
 @dataclass(slots=True, frozen=True)
@@ -57,6 +65,13 @@ class Negotiated:
     capabilities_sent: tuple[Capability, ...]
     capabilities_received: tuple[Capability, ...]
     restart_families_listed: bool = False  # its capability 64 named a family: RFC 4724 §5 applies
+    add_path_receive: frozenset[Family] = frozenset()  # the peer sends path identifiers
+    add_path_send: frozenset[Family] = frozenset()  # we do
+    extended_next_hop: frozenset[Family] = frozenset()
+    restart: GracefulRestart | None = None  # the peer's capability 64, as it sent it
+    restart_notification: bool = False  # N bit on both sides: a NOTIFICATION keeps routes (RFC 8538 §2)
+    role: BgpRole | None = None  # ours; in force whether or not the peer sent one (RFC 9234 §5)
+    remote_role: BgpRole | None = None
 
 
 def our_open(settings: PeerSettings, *, plain: bool = False) -> Open:

@@ -32,7 +32,9 @@ from bgpbfd.bgp.events import (
     ManualStop,
     Reconfigure,
     Send,
+    SendResumed,
     SendRouteRefresh,
+    SendStalled,
     SendUpdates,
     SessionDown,
     SessionUp,
@@ -179,6 +181,8 @@ class Peer:
                 self._accept(event, now)
             case TcpCrAcked():
                 self._dialled(event, now)
+            case SendStalled() | SendResumed():
+                pass  # RFC 9687: not acted on yet
             case TcpConnectionFails():
                 connection = self._connections.get(event.conn)
                 if connection is None:

@@ -24,6 +24,7 @@ from bgpbfd.config.model import (
     Config,
     Listen,
     LogConfig,
+    MaxPrefixes,
     PeerConfig,
     StaticFlow,
     StaticRoute,
@@ -363,8 +364,8 @@ def _optional_address(value: object) -> str | None:
     return address(value)
 
 
-def _max_prefixes(value: object) -> int | None:
-    return integer(1, MAX_U32)(value)
+def _max_prefixes(value: object) -> MaxPrefixes | None:
+    return MaxPrefixes(limit=integer(1, MAX_U32)(value))
 
 
 def _family(value: object) -> Family:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import msgspec
 
 from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST, Family, PeerId, Prefix
+from bgpbfd.policy.policy import Policy
 from bgpbfd.wire.attributes import PathAttributes
 
 DEFAULT_BGP_PORT = 179
@@ -162,17 +163,32 @@ Announced: TypeAlias = StaticRoute | StaticFlow
 
 
 class GracefulRestart(msgspec.Struct, frozen=True, kw_only=True):
-    """RFC 4724; ``restart_time`` in s."""
+    """RFC 4724; ``restart_time`` in s. ``on_stop``: a clean stop withdraws, or retains routes for the restart time."""
 
     enabled: bool = False
     restart_time: int = 120
+    on_stop: str = "withdraw"
+
+
+class MaxPrefixes(msgspec.Struct, frozen=True, kw_only=True):
+    """How many prefixes a peer may send. ``warning``: told at this percentage of ``limit``.
+
+    ``restart_time``: s until the peer is tried again after the limit; None: by the damping, 0: not before an operator
+    enables or resets it.
+    """
+
+    limit: int
+    warning: int = 80
+    restart_time: int | None = None
 
 
 class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """``[[peers]]``. ``id`` is the canonical address, or network, that the whole daemon knows the peer by.
 
     ``remote_ip`` has no scope (``interface`` has it), and is the network of a dynamic peer. ``passive`` is
-    always true of a dynamic peer. ``hold_timer`` in s, 0 switches it off.
+    always true of a dynamic peer. ``hold_timer`` in s, 0 switches it off. ``role`` is ours towards the peer (RFC 9234):
+    provider, rs, rs-client, customer or peer. ``md5_password`` is that of ``md5_password_file`` where this is set.
+    ``graceful_shutdown``: what it is sent is marked as about to go (RFC 8326). ``max_neighbors``: of a network.
     """
 
     id: PeerId
@@ -199,9 +215,15 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     route_refresh: bool = True
     add_path: str = "off"
     graceful_restart: GracefulRestart = GracefulRestart()
-    max_prefixes: int | None = None
+    max_prefixes: MaxPrefixes | None = None
     import_policy: str | None = None
     export_policy: str | None = None
+    role: str | None = None
+    role_strict: bool = False
+    enforce_first_as: bool = True
+    route_reflector_client: bool = False
+    graceful_shutdown: bool = False
+    max_neighbors: int | None = None
     bfd: BfdSettings | None = None
     static_routes: tuple[StaticRoute, ...] = ()
     static_flows: tuple[StaticFlow, ...] = ()
@@ -268,21 +290,6 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float = 10.0
 
 
-class Term(msgspec.Struct, frozen=True, kw_only=True):
-    """A policy's term: what it matches, what it does."""
-
-    match: dict[str, object] = {}
-    action: str = "accept"
-    set: dict[str, object] = {}
-
-
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """``[policies.NAME]``: the first term that matches decides, else ``default``."""
-
-    default: str = "accept"
-    terms: tuple[Term, ...] = ()
-
-
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """A whole configuration. ``poll_interval`` in s, before jitter.
 
@@ -295,6 +302,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     bgp_socket: tuple[Listen, ...] = (Listen("::", DEFAULT_BGP_PORT),)
     api_socket: tuple[ApiListen, ...] = (UnixListen(DEFAULT_API_SOCKET),)
     poll_interval: float = 5.0
+    cluster_id: str | None = None  # RFC 4456 §7; None: the router id
     api: ApiConfig = ApiConfig()
     log: LogConfig = LogConfig()
     bfd: BfdGlobal = BfdGlobal()

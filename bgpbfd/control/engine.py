@@ -263,9 +263,9 @@ class Engine:
         changed = self.rib.apply(neighbor.id, update, self.clock.now(), report=self.announcing.passes_on())
         self.announcing.mark_learned(changed, neighbor.id)
         limit = neighbor.config.max_prefixes
-        if limit is not None and self.rib.count(neighbor.id) > limit:
+        if limit is not None and self.rib.count(neighbor.id) > limit.limit:
             # RFC 4486 §4: the damped stop keeps a peer that floods us from coming back at once.
-            text = f"the peer sent more than max_prefixes = {limit} prefixes"
+            text = f"the peer sent more than max_prefixes = {limit.limit} prefixes"
             cause = bgp.Cause(bgp.CauseKind.MAX_PREFIXES, text, self.clock.now())
             self.feed(neighbor, bgp.AutomaticStop(cause, CeaseSubcode.MAXIMUM_PREFIXES))
 

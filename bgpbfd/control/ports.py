@@ -8,7 +8,30 @@ from typing import Protocol
 
 from bgpbfd.bfd import protocol as bfd
 from bgpbfd.bgp.events import ConnId
+from bgpbfd.config.model import Secret
 from bgpbfd.core import Instant, PeerId
+
+
+@dataclass(slots=True, frozen=True)
+class TransportOptions:
+    """What a neighbor's sockets need beside addresses; None leaves the kernel's default.
+
+    ``ttl`` of what we send; ``minimum_ttl``: packets that come with less are dropped by the kernel (RFC 5082 §3).
+    ``password``: of RFC 2385.
+    """
+
+    ttl: int | None = None
+    minimum_ttl: int | None = None
+    password: Secret | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class TcpKey:
+    """An RFC 2385 password for what comes from ``network``: an address or a network, text without scope."""
+
+    network: str
+    password: Secret
+    interface: str | None = None  # of a link-local address
 
 
 @dataclass(slots=True, frozen=True)
@@ -19,6 +42,23 @@ class DialTarget:
     port: int
     local: str | None
     interface: str | None
+    options: TransportOptions = TransportOptions()
+
+
+@dataclass(slots=True, frozen=True)
+class Accepted:
+    """Whose connection it is that came in, and how its socket is to be set up."""
+
+    peer: PeerId
+    conn: ConnId
+    options: TransportOptions = TransportOptions()
+
+
+@dataclass(slots=True, frozen=True)
+class NotTaken:
+    """Nobody's connection: closed, after ``notification`` (a whole message) where there is one."""
+
+    notification: bytes = b""
 
 
 @dataclass(slots=True, frozen=True)
@@ -42,6 +82,14 @@ class Connections(Protocol):
 
     def writable(self, peer: PeerId, conn: ConnId) -> bool:
         """False while the send buffer is over its mark: hold back UPDATEs."""
+        ...
+
+    def set_keys(self, keys: tuple[TcpKey, ...]) -> None:
+        """Exactly these passwords are in force on every listener, and at once on live connections from there.
+
+        Of several that cover an address the longest prefix counts. A dial brings its own in its options. A key that the
+        kernel refuses is told to the sink (``transport_fault``).
+        """
         ...
 
     def listen(self, addresses: tuple[str, ...]) -> None:
@@ -85,6 +133,10 @@ class BfdControl(Protocol):
 class Interfaces(Protocol):
     def around(self, local: bytes, remote: bytes, scope_id: int = 0) -> InterfaceAddresses:
         """``scope_id``: the interface of a link-local ``local``, which several interfaces may have (RFC 4007 §6)."""
+        ...
+
+    def on_link(self, remote: str) -> bool:
+        """Whether ``remote`` (text without scope) lies in a subnet of one of this host's interfaces."""
         ...
 
     def name(self, index: int) -> str | None:

@@ -25,6 +25,18 @@ class Refused(Exception):
 
 
 @dataclass(slots=True, frozen=True)
+class UpdateFaultRecord:
+    """The last UPDATE of a neighbor that was not as it should be. ``data``: the octets at fault, cut at 512."""
+
+    at: Instant
+    treatment: str  # RFC 7606's word
+    attribute: int | None
+    reason: str
+    data: bytes
+    length: int  # of the data before it was cut
+
+
+@dataclass(slots=True, frozen=True)
 class NeighborSnapshot:
     peer: PeerId
     description: str | None
@@ -63,6 +75,22 @@ class NeighborSnapshot:
     prefixes_by_family: dict[str, int] = field(default_factory=dict)  # received
     pending_changes: tuple[str, ...] = ()  # keys that a reload changed and the next session will take up
     update_faults: dict[str, int] = field(default_factory=dict)  # RFC 7606 verdicts given, by word
+    last_update_fault: UpdateFaultRecord | None = None
+    notifications_sent: dict[str, int] = field(default_factory=dict)  # by "code/subcode"
+    notifications_received: dict[str, int] = field(default_factory=dict)
+    discards: dict[str, int] = field(default_factory=dict)  # events and messages not acted on, by reason
+    role: str | None = None  # ours towards the peer, RFC 9234
+    remote_role: str | None = None
+    add_path_receive: tuple[Family, ...] = ()  # in force
+    add_path_send: tuple[Family, ...] = ()
+    extended_next_hop: tuple[Family, ...] = ()
+    restart_time_s: int | None = None  # the peer's, RFC 4724; None: it sent no capability 64 with families
+    restart_notification: bool = False  # N bit on both sides
+    stale_until: Instant | None = None  # its routes are kept while it restarts
+    end_of_rib: tuple[str, ...] = ()  # families that the peer has sent whole
+    import_policy: str | None = None
+    export_policy: str | None = None
+    max_prefixes: int | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -95,6 +123,9 @@ class RouteSnapshot:
     reason: str | None = None
     announced_to: int | None = None  # "Announced to n/m"
     wanted_by: int | None = None
+    path_id: int | None = None  # RFC 7911
+    stale: bool = False  # kept while its peer restarts, or until a refresh has ended
+    why: str | None = None  # what policy said of it: the policy, its term, the verdict
 
 
 @dataclass(slots=True, frozen=True)

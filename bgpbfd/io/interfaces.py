@@ -52,6 +52,10 @@ class SystemInterfaces:
                 )
         return _NOTHING
 
+    def on_link(self, remote: str) -> bool:
+        address = socket.inet_pton(socket.AF_INET6 if ":" in remote else socket.AF_INET, remote)
+        return any(interface.on_link(address) for interface in _read().values())
+
     def name(self, index: int) -> str | None:
         try:
             return socket.if_indextoname(index)

@@ -15,7 +15,7 @@ import socket
 from typing import Protocol
 
 from bgpbfd.bgp.events import ConnId, Endpoint
-from bgpbfd.control.ports import DialTarget
+from bgpbfd.control.ports import DialTarget, TcpKey
 from bgpbfd.core import PeerId
 
 log = logging.getLogger("bgpbfd.tcp")
@@ -116,6 +116,9 @@ class TcpShell:
         self._tasks: set[asyncio.Task[None]] = set()
         self._resume_accepting: dict[socket.socket, asyncio.TimerHandle] = {}
         self._closed = False
+
+    def set_keys(self, keys: tuple[TcpKey, ...]) -> None:
+        self._keys = keys
 
     # -- dialling ----------------------------------------------------------------------------------------
 

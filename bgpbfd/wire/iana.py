@@ -137,6 +137,16 @@ class Origin(IntEnum):
     INCOMPLETE = 2
 
 
+class BgpRole(IntEnum):
+    """RFC 9234 §4.1: what the sender of the capability is to its peer."""
+
+    PROVIDER = 0
+    RS = 1
+    RS_CLIENT = 2
+    CUSTOMER = 3
+    PEER = 4
+
+
 class BfdState(IntEnum):
     """RFC 5880 §4.1, Sta."""
 

@@ -35,17 +35,25 @@ CACHE_LIMIT = 1 << 16  # distinct attribute blocks kept a session
 
 @dataclass(slots=True)
 class Reach:
-    """Prefixes of one family announced with one set of attributes; ``nlri``: wire octets (length, masked address)."""
+    """Prefixes of one family announced with one set of attributes; ``nlri``: wire octets (length, masked address).
+
+    ``path_ids``, one for each of ``nlri``: the path identifiers of a family received with ADD-PATH (RFC 7911 §3), None
+    for all others.
+    """
 
     family: Family
     attributes: PathAttributes
     nlri: list[bytes]
+    path_ids: list[int] | None = None
 
 
 @dataclass(slots=True)
 class Unreach:
+    """``path_ids`` as in Reach."""
+
     family: Family
     nlri: list[bytes]
+    path_ids: list[int] | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -77,7 +85,9 @@ class UpdateContext:
     """What of the session changes how its UPDATEs are read and written.
 
     ``max_length``: the longest message we may send (4096, or 65535 with RFC 8654). ``extended_next_hop``: families for
-    which RFC 8950 is in force. ``cache`` is the decoder's own and valid only while the rest stays as it is.
+    which RFC 8950 is in force. ``add_path_receive``, ``add_path_send``: families whose NLRI carry path identifiers in
+    that direction (RFC 7911 §3); what is to be encoded for them has its 4-octet identifier before each NLRI.
+    ``cache`` is the decoder's own and valid only while the rest stays as it is.
     """
 
     asn4: bool
@@ -88,6 +98,8 @@ class UpdateContext:
     max_length: int = 4096
     cache: dict[bytes, object] = field(default_factory=dict)
     extended_next_hop: frozenset[Family] = frozenset()
+    add_path_receive: frozenset[Family] = frozenset()
+    add_path_send: frozenset[Family] = frozenset()
 
 
 # -- receiving ---------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from bgpbfd.config.load import loads
 from bgpbfd.config.model import Config
 from bgpbfd.control.engine import Engine
 from bgpbfd.control.operations import Operations
-from bgpbfd.control.ports import DialTarget, InterfaceAddresses
+from bgpbfd.control.ports import DialTarget, InterfaceAddresses, TcpKey
 from bgpbfd.control.reconcile import apply_config
 from bgpbfd.control.recorder import Recorder
 from bgpbfd.core import MILLISECOND, SECOND, Instant, PeerId
@@ -136,6 +136,9 @@ class Host:
     def around(self, local: bytes, remote: bytes, scope_id: int = 0) -> InterfaceAddresses:
         return InterfaceAddresses(pack(self.address), pack(self.ipv6) if self.ipv6 else None, None, on_link=True)
 
+    def on_link(self, remote: str) -> bool:
+        return True
+
     def name(self, index: int) -> str | None:
         return None
 
@@ -143,6 +146,9 @@ class Host:
         return frozenset({pack(self.address)})
 
     # Connections
+    def set_keys(self, keys: tuple[TcpKey, ...]) -> None:
+        self.keys = keys
+
     def listen(self, addresses: tuple[str, ...]) -> None:
         self.listening_on = addresses
 
