@@ -31,6 +31,7 @@ usage: bgpbfdctl [--api unix:PATH|URL] [-j] [--watch] [--no-header] VERB …
 
   show neighbors|peers [PEER] [detail]          show bfd [PEER] [counters]
   show routes [learned|advertised] [PEER]       show flows [learned|advertised] [PEER]
+    with --why: what policy said of each
   show events [PEER] [--follow]                 show config
   advertise route PREFIX NEXT_HOP [options]     withdraw route PREFIX [--peer PEER…]
   advertise flow ipv4|ipv6 ACTION -m MATCH…     withdraw flow ipv4|ipv6 -m MATCH…
@@ -121,19 +122,26 @@ def show_bfd(client: Client, args: argparse.Namespace) -> str:
 
 def show_routes(client: Client, args: argparse.Namespace) -> str:
     kind, peer = _kind(args.words, "show routes [learned|advertised] [PEER]")
+    why = args.why or None  # a daemon that does not know it is not asked
     if kind == "learned":
-        routes = client.pages("show_routes_learned", from_peer=peer)
+        routes = client.pages("show_routes_learned", from_peer=peer, why=why)
     elif kind == "advertised":
-        routes = client.pages("show_routes_advertised", to_peer=peer)
+        routes = client.pages("show_routes_advertised", to_peer=peer, why=why)
     else:
-        routes = client.pages("show_routes")
+        routes = client.pages("show_routes", why=why)
     if args.json:
         return _json(list(routes))
     flows: list[dict[str, Any]] = []
-    text = render.table(render.ROUTES, map(render.route_row, _without_flows(routes, flows)), not args.no_header)
+    columns = (*render.ROUTES, render.WHY) if why else render.ROUTES
+    text = render.table(columns, map(render.route_row, _without_flows(routes, flows)), not args.no_header)
     if flows:
         text += "\n" * bool(text) + render.table(render.FLOWS, map(render.flow_row, flows), not args.no_header)
     return text
+
+
+def _routes_options(parser: argparse.ArgumentParser) -> None:
+    _words(parser, "[learned|advertised] [PEER]")
+    parser.add_argument("--why", action="store_true", help="with the policy and the term that decided on each route")
 
 
 def _without_flows(routes: Iterable[dict[str, Any]], flows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -357,7 +365,7 @@ VERBS: Tree = {
         "neighbors": (show_neighbors, lambda parser: _words(parser, "[PEER] [detail]")),
         "peers": (show_neighbors, lambda parser: _words(parser, "[PEER] [detail]")),
         "bfd": (show_bfd, lambda parser: _words(parser, "[PEER] [counters]")),
-        "routes": (show_routes, lambda parser: _words(parser, "[learned|advertised] [PEER]")),
+        "routes": (show_routes, _routes_options),
         "events": (show_events, _events_options),
         "config": (show_config, _nothing),
         "version": (show_version, _nothing),

@@ -175,7 +175,19 @@ def neighbor_record(peer: dict[str, Any]) -> str:
         ("Received by family", peer["prefixes_by_family"]),
         ("Messages received", _counts(peer["msg_received"], peer["received_by_type"])),
         ("Messages sent", _counts(peer["msg_sent"], peer["sent_by_type"])),
+        ("End of RIB", ", ".join(peer["end_of_rib"]) or None),
+        ("Maximum prefixes", peer["max_prefixes"]),
+        ("Import policy", peer["import_policy"]),
+        ("Export policy", peer["export_policy"]),
+        ("Role", _role(peer)),
+        ("ADD-PATH", _add_path(peer)),
+        ("Extended next hop", ", ".join(peer["extended_next_hop"]) or None),
+        ("Graceful restart", _restart(peer)),
         ("UPDATE faults", peer["update_faults"]),
+        *_update_fault(peer["last_update_fault"]),
+        ("NOTIFICATIONs received", peer["notifications_received"]),
+        ("NOTIFICATIONs sent", peer["notifications_sent"]),
+        ("Not acted on", peer["discards"]),
         ("Flaps", peer["flaps"]),
         ("Capabilities received", peer["capabilities"]),
         ("Capabilities sent", peer["capabilities_sent"]),
@@ -188,6 +200,40 @@ def neighbor_record(peer: dict[str, Any]) -> str:
             pairs.append(("", f"NOTIFICATION {error['code']}/{error['subcode']}"))
         pairs.extend(("", f"{key} {value}") for key, value in error["facts"].items())
     return record(name, pairs)
+
+
+def _role(peer: dict[str, Any]) -> str | None:
+    ours, theirs = peer["role"], peer["remote_role"]
+    return None if ours is None and theirs is None else f"{clean(ours)}, the peer's {clean(theirs)}"
+
+
+def _add_path(peer: dict[str, Any]) -> str | None:
+    ways = [
+        f"{word} {', '.join(peer[key])}"
+        for word, key in (("receive", "add_path_receive"), ("send", "add_path_send"))
+        if peer[key]
+    ]
+    return "; ".join(ways) or None
+
+
+def _restart(peer: dict[str, Any]) -> str | None:
+    if peer["restart_time"] is None:
+        return None
+    text = f"the peer's restart time {peer['restart_time']} s"
+    if peer["restart_notification"]:
+        text += ", NOTIFICATIONs included"
+    return text if peer["stale_until"] is None else f"{text}; its routes are stale until {moment(peer['stale_until'])}"
+
+
+def _update_fault(fault: dict[str, Any] | None) -> list[tuple[str, object]]:
+    if fault is None:
+        return []
+    cut = "" if fault["length"] * 2 == len(fault["data"]) else f" (of {fault['length']} octets)"
+    return [
+        ("Last UPDATE fault", f"{fault['reason']} [{fault['treatment']}]"),
+        ("", f"{moment(fault['at'])}, {duration(fault['age'])} ago"),
+        ("", f"octets {fault['data']}{cut}" if fault["data"] else None),
+    ]
 
 
 def _hold_time(peer: dict[str, Any]) -> str:
@@ -288,8 +334,14 @@ FLOWS = (
 )  # fmt: skip
 
 
+WHY = "Why"
+
+
 def route_row(route: dict[str, Any]) -> list[object]:
-    return [route["prefix"], route["next_hop"], *_common(route)]
+    """With a cell for ``WHY`` where that was asked for."""
+    prefix = f"{route['prefix']} (path {route['path_id']})" if "path_id" in route else route["prefix"]
+    row = [prefix, route["next_hop"], *_common(route)]
+    return [*row, route["why"]] if "why" in route else row
 
 
 def flow_row(flow: dict[str, Any]) -> list[object]:
@@ -314,8 +366,14 @@ def _common(route: dict[str, Any]) -> list[object]:
         route["source"],
         duration(route["age"]),
         announced,
-        route["reason"] if route["valid"] else route["reason"] or "not valid",
+        _reason(route),
     ]
+
+
+def _reason(route: dict[str, Any]) -> str | None:
+    if not route["valid"]:
+        return route["reason"] or "not valid"
+    return "stale: the neighbor is to send it again" if route.get("stale") else route["reason"]
 
 
 EVENTS = ("Time", "Event", "Peer", "What happened")

@@ -88,12 +88,12 @@ class Engine(Protocol):
 
     async def clear_bfd_counters(self, peer: str | None) -> None: ...
 
-    def routes_learned(self, peer: str | None) -> list[RouteSnapshot]: ...
+    def routes_learned(self, peer: str | None, /) -> list[RouteSnapshot]: ...
 
-    def routes_advertised(self, peer: str | None) -> list[RouteSnapshot]: ...
+    def routes_advertised(self, peer: str | None, /, *, why: bool) -> list[RouteSnapshot]: ...
 
-    def routes(self) -> list[RouteSnapshot]:
-        """Everything that is wanted, with how far it got."""
+    def routes(self, /, *, why: bool) -> list[RouteSnapshot]:
+        """Everything that is wanted, with how far it got; ``why``: and what each neighbor's policy says of it."""
         ...
 
     def flows(self, kind: str | None, peer: str | None, /) -> list[RouteSnapshot]:
@@ -284,20 +284,30 @@ async def _bfd_sessions(context: Context, peer: Any) -> list[BfdSnapshot]:
 
 
 @method
-async def show_routes_learned(context: Context, from_peer: Any = None, limit: Any = None, cursor: Any = None) -> Any:
+async def show_routes_learned(
+    context: Context, from_peer: Any = None, limit: Any = None, cursor: Any = None, why: Any = None
+) -> Any:
+    """``why``: with what the import policy said of each."""
     peer = _text("from_peer", from_peer)
-    return await _routes(context, lambda: context.engine.routes_learned(peer), limit, cursor)
+    view = views.RouteView(context.clock(), _flag("why", why))
+    return await _routes(view, context, lambda: context.engine.routes_learned(peer), limit, cursor)
 
 
 @method
-async def show_routes_advertised(context: Context, to_peer: Any = None, limit: Any = None, cursor: Any = None) -> Any:
+async def show_routes_advertised(
+    context: Context, to_peer: Any = None, limit: Any = None, cursor: Any = None, why: Any = None
+) -> Any:
+    """``why``: with what the export policy said of each."""
     peer = _text("to_peer", to_peer)
-    return await _routes(context, lambda: context.engine.routes_advertised(peer), limit, cursor)
+    view = views.RouteView(context.clock(), _flag("why", why))
+    return await _routes(view, context, lambda: context.engine.routes_advertised(peer, why=view.why), limit, cursor)
 
 
 @method
-async def show_routes(context: Context, limit: Any = None, cursor: Any = None) -> Any:
-    return await _routes(context, context.engine.routes, limit, cursor)
+async def show_routes(context: Context, limit: Any = None, cursor: Any = None, why: Any = None) -> Any:
+    """``why``: with what the neighbors' export policies say of each."""
+    view = views.RouteView(context.clock(), _flag("why", why))
+    return await _routes(view, context, lambda: context.engine.routes(why=view.why), limit, cursor)
 
 
 @method
@@ -310,11 +320,17 @@ async def show_flows(
         raise Refused("kind", '"learned" or "advertised" is needed, or nothing for ours and the learned ones')
     if name is not None and word is None:
         raise Refused("kind", '"learned" (from the peer) or "advertised" (to it) is needed with a peer')
-    return await _routes(context, lambda: context.engine.flows(word, name), limit, cursor, "flows")
+    view = views.RouteView(context.clock())
+    return await _routes(view, context, lambda: context.engine.flows(word, name), limit, cursor, "flows")
 
 
 async def _routes(
-    context: Context, find: Callable[[], list[RouteSnapshot]], limit: Any, cursor: Any, key: str = "routes"
+    view: views.RouteView,
+    context: Context,
+    find: Callable[[], list[RouteSnapshot]],
+    limit: Any,
+    cursor: Any,
+    key: str = "routes",
 ) -> Any:
     """The bare list; or, asked with ``limit`` or ``cursor``, {``key``, cursor, total}, ``cursor`` null at the end.
 
@@ -326,10 +342,10 @@ async def _routes(
         routes = find()
         if len(routes) > UNPAGED_MAX:
             raise Refused("limit", f"{len(routes)} {key} are too many for one answer: page with limit and cursor")
-        return await _encode(routes, views.RouteView(context.clock()))
+        return await _encode(routes, view)
     page = context.pages.first(find(), size) if at is None else context.pages.next(at, size)
     return {
-        key: (await _encode(page.items, views.RouteView(context.clock()))).raw(),
+        key: (await _encode(page.items, view)).raw(),
         "cursor": page.cursor,
         "total": page.total,
     }
@@ -466,6 +482,12 @@ def _text(path: str, value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise Refused(path, f"text is needed, not {type(value).__name__}")
+
+
+def _flag(path: str, value: Any) -> bool:
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise Refused(path, "true or false is needed")
 
 
 def _number(path: str, value: Any, low: int, high: int, *, default: int) -> int:

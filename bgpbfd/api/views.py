@@ -20,6 +20,7 @@ from bgpbfd.control.snapshot import (
     PlannedChange,
     RecordedEvent,
     RouteSnapshot,
+    UpdateFaultRecord,
 )
 from bgpbfd.core import SAFI_FLOW, Instant, Micros
 from bgpbfd.wire.attributes import PathAttributes
@@ -109,6 +110,35 @@ def peer_detail(peer: NeighborSnapshot, clock: Clock) -> Json:
         "prefixes_by_family": peer.prefixes_by_family,
         "pending_changes": list(peer.pending_changes),
         "update_faults": peer.update_faults,
+        "last_update_fault": None if peer.last_update_fault is None else _update_fault(peer.last_update_fault, clock),
+        "notifications_sent": peer.notifications_sent,
+        "notifications_received": peer.notifications_received,
+        "discards": peer.discards,
+        "end_of_rib": list(peer.end_of_rib),
+        "role": peer.role,
+        "remote_role": peer.remote_role,
+        "add_path_receive": [str(family) for family in peer.add_path_receive],
+        "add_path_send": [str(family) for family in peer.add_path_send],
+        "extended_next_hop": [str(family) for family in peer.extended_next_hop],
+        "restart_time": peer.restart_time_s,
+        "restart_notification": peer.restart_notification,
+        "stale_until": clock.unix(peer.stale_until),
+        "import_policy": peer.import_policy,
+        "export_policy": peer.export_policy,
+        "max_prefixes": peer.max_prefixes,
+    }
+
+
+def _update_fault(fault: UpdateFaultRecord, clock: Clock) -> Json:
+    """``data``: the octets at fault, in hex; ``length`` of them before they were cut."""
+    return {
+        "at": clock.unix(fault.at),
+        "age": clock.age(fault.at),
+        "treatment": fault.treatment,
+        "attribute": fault.attribute,
+        "reason": fault.reason,
+        "data": fault.data.hex(),
+        "length": fault.length,
     }
 
 
@@ -261,9 +291,11 @@ class RouteView:
     """Routes and flow specifications of one answer. Attributes are shared by many, so each set is put into words once.
 
     ``prefix`` of a flow specification is its ``matches`` in one text; its ``action`` is null where it has none.
+    ``why``: with what policy said of each, null where none was asked.
     """
 
     clock: Clock
+    why: bool = False
     _words: dict[tuple[int, bool, bool], tuple[PathAttributes, Json]] = field(default_factory=dict)
 
     def __call__(self, route: RouteSnapshot) -> Json:
@@ -288,6 +320,12 @@ class RouteView:
         view |= known[1]
         view["valid"] = route.valid
         view["reason"] = route.reason
+        if route.path_id is not None:
+            view["path_id"] = route.path_id
+        if route.stale:
+            view["stale"] = True
+        if self.why:
+            view["why"] = route.why
         if route.announced_to is not None:
             view["announced_to"] = route.announced_to
         if route.wanted_by is not None:

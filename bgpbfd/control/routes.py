@@ -38,7 +38,9 @@ class RouteOperations:
             for route in self._engine.rib.learned(only, safi)
         ]
 
-    def routes_advertised(self, peer: str | None = None, safi: int | None = None) -> list[RouteSnapshot]:
+    def routes_advertised(
+        self, peer: str | None = None, safi: int | None = None, *, why: bool = False
+    ) -> list[RouteSnapshot]:
         """What stands at each neighbor, as it was sent."""
         engine = self._engine
         neighbors = list(engine.neighbors.values()) if peer is None else [find_neighbor(self._engine, peer)]
@@ -73,7 +75,7 @@ class RouteOperations:
             return self.routes_advertised(peer, SAFI_FLOW)
         return self.routes(SAFI_FLOW) + self.routes_learned(safi=SAFI_FLOW)
 
-    def routes(self, safi: int | None = None) -> list[RouteSnapshot]:
+    def routes(self, safi: int | None = None, *, why: bool = False) -> list[RouteSnapshot]:
         """Every route of ours, with how many of the neighbors that should have it were sent it, or why not."""
         engine = self._engine
         neighbors = [n for n in engine.neighbors.values() if n.enabled]

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,13 @@ def test_show_neighbor_detail(daemon: Daemon, words: tuple[str, ...]) -> None:
         "4-octet AS 65001",
         "hold_timer",
         "treat-as-withdraw 1",
+        "ORIGIN: origin 7 \\x1b[2J [treat-as-withdraw]",
+        "octets 0102 (of 900 octets)",
+        "NOTIFICATIONs received  6/2 2",
+        "customer, the peer's provider",
+        "receive ipv4 unicast",
+        "restart time 120 s, NOTIFICATIONs included; its routes are stale until",
+        "Import policy           no-defaults",
         "NOTIFICATION 6/2",
     ):
         assert piece in text
@@ -104,6 +112,17 @@ def test_show_routes(daemon: Daemon) -> None:
     assert len(good(daemon.ctl("show", "routes", "learned", "tor-1")).splitlines()) == 2
     good(daemon.ctl("show", "routes", "adv", "tor-1"))
     assert daemon.engine.calls == [("advertised", "tor-1")]
+
+
+def test_show_routes_why_has_a_column_for_it(daemon: Daemon) -> None:
+    lines = good(daemon.ctl("show", "routes", "learned", "--why")).splitlines()
+    assert columns(lines[0])[-1] == "Why"
+    assert columns(lines[1])[-1] == "-"
+    assert columns(lines[2])[0] == "2001:db8:9::/48 (path 7)"
+    assert columns(lines[2])[-1] == "policy 'no-defaults': term 1 accepts"
+    assert columns(good(daemon.ctl("show", "routes", "--why")).splitlines()[1])[-1] == "asked"
+    daemon.engine.learned = [replace(daemon.engine.learned[0], stale=True)]
+    assert "stale: the neighbor is to send it again" in good(daemon.ctl("show", "routes", "learned"))
 
 
 def test_long_lists_come_whole(daemon: Daemon) -> None:

@@ -16,6 +16,7 @@ from bgpbfd.control.snapshot import (
     Refused,
     ReloadResult,
     RouteSnapshot,
+    UpdateFaultRecord,
 )
 from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST, SECOND, Instant, Prefix
 from bgpbfd.wire.attributes import PathAttributes, Segment, UnknownAttribute
@@ -69,6 +70,20 @@ TOR = NeighborSnapshot(
     prefixes_by_family={"ipv4 unicast": 2},
     pending_changes=("hold_timer",),
     update_faults={"treat-as-withdraw": 1},
+    last_update_fault=UpdateFaultRecord(NOW - SECOND, "treat-as-withdraw", 1, "ORIGIN: origin 7 \x1b[2J", b"\1\2", 900),
+    notifications_sent={"3/1": 1},
+    notifications_received={"6/2": 2},
+    discards={"route refresh that was not offered": 3},
+    role="customer",
+    remote_role="provider",
+    add_path_receive=(IPV4_UNICAST,),
+    extended_next_hop=(IPV4_UNICAST,),
+    restart_time_s=120,
+    restart_notification=True,
+    stale_until=NOW + 30 * SECOND,
+    end_of_rib=("ipv4 unicast",),
+    import_policy="no-defaults",
+    max_prefixes=1000,
 )
 SPINE = replace(
     TOR,
@@ -175,6 +190,8 @@ class FakeEngine:
                 NOW,
                 valid=False,
                 reason="AS loop",
+                path_id=7,
+                why="policy 'no-defaults': term 1 accepts",
             ),
         ]
     )
@@ -275,12 +292,12 @@ class FakeEngine:
         found = self.neighbor(peer).peer
         return [route for route in self.learned if route.peer == found]
 
-    def routes_advertised(self, peer: str | None) -> list[RouteSnapshot]:
-        self.calls.append(("advertised", peer))
+    def routes_advertised(self, peer: str | None, *, why: bool) -> list[RouteSnapshot]:
+        self.calls.append(("advertised", peer, *(["why"] if why else [])))
         return self.wanted
 
-    def routes(self) -> list[RouteSnapshot]:
-        return self.wanted
+    def routes(self, *, why: bool) -> list[RouteSnapshot]:
+        return [replace(route, why="asked") for route in self.wanted] if why else self.wanted
 
     def flows(self, kind: str | None, peer: str | None) -> list[RouteSnapshot]:
         self.calls.append(("flows", kind, peer))

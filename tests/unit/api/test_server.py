@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,18 @@ async def test_show_peer_detail_of_all_is_a_list_and_of_one_an_object(api: Api) 
         "update_faults": {"treat-as-withdraw": 1},
     }
     assert {key: one[key] for key in expected} == expected
+    in_depth = {
+        "last_update_fault": {
+            "at": 1_700_000_000.0 + 4999, "age": 1.0, "treatment": "treat-as-withdraw", "attribute": 1,
+            "reason": "ORIGIN: origin 7 \x1b[2J", "data": "0102", "length": 900,
+        },
+        "notifications_sent": {"3/1": 1}, "notifications_received": {"6/2": 2},
+        "discards": {"route refresh that was not offered": 3}, "role": "customer", "remote_role": "provider",
+        "add_path_receive": ["ipv4 unicast"], "add_path_send": [], "extended_next_hop": ["ipv4 unicast"],
+        "restart_time": 120, "restart_notification": True, "stale_until": 1_700_000_000.0 + 5030,
+        "end_of_rib": ["ipv4 unicast"], "import_policy": "no-defaults", "export_policy": None, "max_prefixes": 1000,
+    }  # fmt: skip
+    assert {key: one[key] for key in in_depth} == in_depth
     assert len(one["capabilities"]) == 3
     assert "65001" in one["capabilities"][1]
     assert one == await api.result("show_peer_detail", {"peer": "192.0.2.1"})
@@ -189,6 +202,23 @@ async def test_route_that_is_not_usable_says_why(api: Api) -> None:
     assert (route["valid"], route["reason"]) == (False, "AS loop")
     assert (route["afi"], route["next_hop"], route["next_hop_link_local"]) == ("ipv6", "::1", "fe80::2")
     assert "large_communities" not in route
+
+
+async def test_why_is_told_when_asked_for(api: Api) -> None:
+    plain = await api.result("show_routes_learned")
+    assert not any("why" in route for route in plain)
+    assert ["path_id" in route for route in plain] == [False, True]
+    routes = await api.result("show_routes_learned", {"why": True})
+    assert [route["why"] for route in routes] == [None, "policy 'no-defaults': term 1 accepts"]
+    assert [route["why"] for route in await api.result("show_routes", {"why": True})] == ["asked"]
+    await api.result("show_routes_advertised", {"why": True})
+    assert api.engine.calls == [("advertised", None, "why")]
+    assert (await api.error("show_routes", {"why": "yes"}))["data"]["path"] == "why"
+
+
+async def test_stale_route_is_marked(api: Api) -> None:
+    api.engine.learned = [replace(api.engine.learned[0], stale=True), api.engine.learned[0]]
+    assert [route.get("stale") for route in await api.result("show_routes_learned")] == [True, None]
 
 
 async def test_wanted_routes_say_how_far_they_got(api: Api) -> None:
