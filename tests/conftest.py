@@ -1,4 +1,4 @@
-"""What all tests share: the marker ``interop`` and the option that makes a skipped interop test a failure."""
+"""What all tests share: the marker ``interop`` and the options about the interop tests."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--require-interop",
         action="store_true",
-        help="fail if an interop test was skipped, or if there was none",
+        help="fail if an interop test was skipped, if there was none, or if they show another table than README.md's",
     )
+    parser.addoption("--write-matrix", action="store_true", help="write the interop tests' table of features and peers")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -21,7 +21,7 @@ import pytest
 from .harness.capture import Capture, Packet
 from .harness.lab import Host, Lab, Link
 from .harness.ours import Bgpbfd
-from .harness.peers import Bfd, Bird, ExaBgp, Frr, GoBgp, Peer, PeerConfig, Route
+from .harness.peers import Bfd, Bird, ExaBgp, Frr, GoBgp, OpenBgpd, Peer, PeerConfig, Route
 from .harness.process import HarnessError, run, wait_until
 from .star import OUR_AS, Arm, Arrangement
 
@@ -38,6 +38,7 @@ class Spec:
     dial: str = "both"
     ibgp: bool = False
     link_local: bool = False
+    routed: bool = False  # a router is between us; Arm.link is the cable at our end
     hold_time: int = 60
     bfd: Bfd | None = None
     ours: list[str] = field(default_factory=list)
@@ -80,8 +81,11 @@ class Site:
 
     def _add(self, spec: Spec, number: int, host: Host) -> None:
         there = self.lab.host(spec.name)
-        link = self.lab.link(host, there)
-        local, remote = (link.b4, link.a4) if spec.version == 4 else (link.b6, link.a6)
+        if spec.routed:
+            link, far = _routed(self.lab, host, there)
+        else:
+            link = far = self.lab.link(host, there)
+        local, remote = (far.b4, link.a4) if spec.version == 4 else (far.b6, link.a6)
         if spec.link_local:
             local, remote = _link_local(link)
         spec.asn = spec.asn or (self.our_as if spec.ibgp else 65000 + number)
@@ -90,10 +94,10 @@ class Site:
             remote_as=self.our_as,
             local_address=local,
             remote_address=remote,
-            router_id=link.b4,
-            own4=link.b4,
-            own6=link.b6,
-            interface=link.interface,
+            router_id=far.b4,
+            own4=far.b4,
+            own6=far.b6,
+            interface=far.interface,
             passive=spec.dial == "we",
             hold_time=spec.hold_time,
             bfd=spec.bfd,
@@ -218,6 +222,18 @@ def _link_local(link: Link) -> tuple[str, str]:
     return "fe80::b", "fe80::a"
 
 
+def _routed(lab: Lab, host: Host, there: Host) -> tuple[Link, Link]:
+    """Ours – a router that forwards – theirs: the cables at our end and at theirs."""
+    router = lab.host(f"{there.label}-router")
+    near, far = lab.link(host, router), lab.link(router, there)
+    router.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+    host.ip("route", "add", f"{far.b4}/32", "via", near.b4)
+    host.ip("-6", "route", "add", f"{far.b6}/128", "via", near.b6)
+    there.ip("route", "add", f"{near.a4}/32", "via", far.a4)
+    there.ip("-6", "route", "add", f"{near.a6}/128", "via", far.a6)
+    return near, far
+
+
 def bfd_line(bfd: Bfd, **more: object) -> str:
     keys: dict[str, object] = {
         "transmit_interval_ms": bfd.interval_ms,
@@ -288,6 +304,16 @@ def source(address: str) -> str:
 
 
 BGP_TYPES = {1: "open", 2: "update", 3: "notification", 4: "keepalive", 5: "route-refresh"}
+
+
+def since(site: Site, names: Iterable[str] | None = None) -> dict[str, object]:
+    """When each session came up: equal later means that none was reset."""
+    return {name: site.ours.neighbor(site.peer_id(name))["connect_time"] for name in names or site.working()}
+
+
+def policy(name: str, *terms: str, default: str = "accept") -> list[str]:
+    """``[policies.NAME]``, for the configuration's top; terms are TOML inline tables."""
+    return [f"[policies.{name}]", f'default = "{default}"', f"terms = [ {', '.join(terms)} ]"]
 
 
 def messages(capture: Capture, address: str) -> list[str]:
@@ -380,6 +406,14 @@ def with_frr(*extra: str) -> type[Peer]:
 def with_gobgp(section: str, extra: str) -> type[Peer]:
     """GoBGP with more keys under ``[section]``."""
     return edited(GoBgp, lambda text, _: replaced(text, f"[{section}]\n", f"[{section}]\n{extra}\n"))
+
+
+def with_openbgpd(*extra: str) -> type[Peer]:
+    """OpenBGPD with more in its ``neighbor``."""
+    lines = "".join(f"  {line}\n" for line in extra)
+    return edited(
+        OpenBgpd, lambda text, _: replaced(text, "  announce IPv4 unicast\n", f"{lines}  announce IPv4 unicast\n")
+    )
 
 
 def replaced(text: str, old: str, new: str) -> str:

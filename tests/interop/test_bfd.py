@@ -70,6 +70,7 @@ def _wait_recovered(arm: Arm, since: float) -> float:
     return time.monotonic() - age - since
 
 
+@pytest.mark.feature("BFD")
 def test_bfd_is_up_as_both_ends_print_it(arm: Arm) -> None:
     ours = arm.ours.bfd(arm.address)
     assert ours["status"] == "up"
@@ -109,6 +110,7 @@ def _freeze(arm: Arm) -> None:
 FAULTS = [_cut_bfd_both_ways, _cut_bfd_towards_us, _freeze, _cut_all_towards_us, _cut_all]
 
 
+@pytest.mark.feature("BFD")
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__[1:])
 def test_silence_tears_bgp_down_within_the_detection_time(arm: Arm, fault: Fault) -> None:
     """RFC 5882 §3, RFC 9384: Cease 6/10, our routes gone there and theirs here; back when the path is back."""

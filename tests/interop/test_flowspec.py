@@ -323,6 +323,7 @@ def flow_field(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         yield field
 
 
+@pytest.mark.feature("flow specifications")
 @each_with_flows
 def test_static_flows_arrive(flow_field: Field, name: str) -> None:
     flow_field.wait_rules(name, flow_field.rules[name])
@@ -331,6 +332,7 @@ def test_static_flows_arrive(flow_field: Field, name: str) -> None:
     assert neighbor["flaps"] == 0
 
 
+@pytest.mark.feature("flow specifications")
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_their_flows_arrive_here(flow_field: Field, name: str) -> None:
     peer = flow_field.peer(name)

@@ -117,6 +117,7 @@ def _shown_there(site: Site, name: str) -> tuple[int, int]:
     return sends, expects * entry["remote-detect-multiplier"]
 
 
+@pytest.mark.feature("BFD")
 @pytest.mark.parametrize("name", WITH_BFD)
 def test_timers_are_raised_and_lowered_live(world: World, name: str) -> None:
     """RFC 5880 §6.8.3: by a Poll Sequence, seen at both ends, and nothing flaps."""

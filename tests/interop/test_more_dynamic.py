@@ -55,6 +55,7 @@ def _started(site: Site) -> list[dict[str, object]]:
     return [view for view in views if view["dynamic"]]
 
 
+@pytest.mark.feature("neighbors of a network")
 @each_peer
 def test_the_longest_network_decides(site: Site, name: str, network: str) -> None:
     arm = up(site, name)

@@ -52,6 +52,7 @@ def _seen(site: Site, name: str) -> dict[str, str | None]:
     return {route.prefix: route.next_hop for route in site.arm(name).peer.routes()}
 
 
+@pytest.mark.feature("IPv6 routes over IPv4 sessions and the reverse")
 @pytest.mark.parametrize("name", [*DIALLING, OVER_IPV4])
 def test_next_hop_self_is_ours_of_the_routes_family(site: Site, name: str) -> None:
     """IPv4 routes over an IPv6 session, IPv6 routes over an IPv4 session: our address on that very link."""
@@ -71,6 +72,7 @@ def test_all_came_in_by_one_wildcard_socket(site: Site, name: str) -> None:
     assert [line.split()[3] for line in sockets] == ["*:179"]
 
 
+@pytest.mark.feature("link-local sessions")
 @pytest.mark.parametrize("name", LINK_LOCAL)
 def test_link_local_neighbor(site: Site, name: str) -> None:
     arm = up(site, name)
@@ -94,6 +96,7 @@ def test_rfc2545_3_the_link_local_next_hop_goes_with_the_global_one(site: Site) 
     assert "(fe80::a)" in shown
 
 
+@pytest.mark.feature("BFD on link-local addresses")
 @pytest.mark.parametrize("name", LINK_LOCAL)
 def test_rfc5881_4_bfd_on_a_link_local_address(site: Site, name: str) -> None:
     arm = up(site, name)

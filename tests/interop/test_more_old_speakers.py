@@ -52,6 +52,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, captures: dict[str, Capture])
         yield site
 
 
+@pytest.mark.feature("2-octet AS numbers")
 @each_peer
 def test_rfc6793_4_2_2_our_open_carries_as_trans(site: Site, captures: dict[str, Capture], name: str) -> None:
     arm = up(site, name)
@@ -63,6 +64,7 @@ def test_rfc6793_4_2_2_our_open_carries_as_trans(site: Site, captures: dict[str,
     assert {packet.first("bgp.cap.4as") for packet in answer} == {None}, f"{name} is no 2-octet speaker here"
 
 
+@pytest.mark.feature("2-octet AS numbers")
 @each_peer
 def test_rfc6793_4_2_2_paths_arrive_there_with_as4_path(site: Site, captures: dict[str, Capture], name: str) -> None:
     arm = up(site, name)
@@ -88,6 +90,7 @@ def test_rfc6793_4_2_2_paths_arrive_there_with_as4_path(site: Site, captures: di
     assert any(four == found4[: len(four)] or four == found4[-len(four) :] for _, found4 in fields), fields
 
 
+@pytest.mark.feature("2-octet AS numbers")
 @each_peer
 def test_rfc6793_4_2_3_their_as4_path_is_merged(site: Site, captures: dict[str, Capture], name: str) -> None:
     arm = up(site, name)

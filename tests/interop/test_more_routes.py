@@ -86,6 +86,7 @@ ASKS: dict[str, Callable[[Peer], object]] = {
 }
 
 
+@pytest.mark.feature("route refresh asked by the peer")
 @pytest.mark.parametrize("name", list(ASKS))
 def test_rfc2918_4_the_peer_asks_and_gets_everything_once_more(world: World, name: str) -> None:
     """ExaBGP cannot ask, and GoBGP's ``softresetin`` looks through what it has instead."""
@@ -104,6 +105,7 @@ def test_rfc2918_4_the_peer_asks_and_gets_everything_once_more(world: World, nam
     wait_equal(lambda: set(_seen(arm.peer)), {route.prefix for route in ROUTES})
 
 
+@pytest.mark.feature("route refresh asked by us")
 @pytest.mark.parametrize("name", ["bird", "frr", "gobgp"])
 def test_rfc2918_4_we_ask_and_get_everything_once_more(world: World, name: str) -> None:
     _settled(world, name)
@@ -228,6 +230,7 @@ def ended(world: World) -> World:
     return world
 
 
+@pytest.mark.feature("what Wireshark reads")
 @each_peer
 def test_wireshark_finds_no_fault_in_what_we_send(ended: World, name: str) -> None:
     arm = ended.site.arm(name)
@@ -262,6 +265,7 @@ _READ = [
 ]
 
 
+@pytest.mark.feature("what Wireshark reads")
 @each_peer
 def test_wireshark_reads_what_was_configured(ended: World, name: str) -> None:
     arm = ended.site.arm(name)
@@ -341,6 +345,7 @@ def _wrong(site: Site, names: list[str]) -> Iterator[tuple[str, str]]:
             yield name, f"connections: {lines}"
 
 
+@pytest.mark.feature("both ends dial: collisions", peers=["bird", "frr", "gobgp", "openbgpd"])
 @each_peer
 def test_rfc4271_6_8_both_dial_and_one_session_remains(ended: World, starts: dict[str, list[str]], name: str) -> None:
     ended.site.arm(name)

@@ -45,6 +45,7 @@ def without(site: Site) -> tuple[dict[str, Capture], dict[str, float]]:
     return _watch(site)
 
 
+@pytest.mark.feature("hold time 0, the smaller one")
 @each_peer
 def test_rfc4271_4_4_hold_time_0_sends_no_keepalives(
     site: Site, without: tuple[dict[str, Capture], dict[str, float]], name: str
@@ -73,6 +74,7 @@ def short(
     return *_watch(site), pending
 
 
+@pytest.mark.feature("hold time 0, the smaller one")
 @each_peer
 def test_rfc4271_4_2_the_smaller_hold_time_counts(
     site: Site, short: tuple[dict[str, Capture], dict[str, float], dict[str, list[str]]], name: str

@@ -57,6 +57,7 @@ def _frr(site: Site, name: str = "frr") -> dict[str, Route]:
     return {route.prefix: route for route in site.arm(name).peer.routes()}
 
 
+@pytest.mark.feature("learned routes passed on", peers=["bird", "frr"])
 def test_learned_routes_are_passed_on(site: Site) -> None:
     """RFC 4271 §5.1: our AS in front, our next hop, no LOCAL_PREF, the MED left out; communities go on."""
     up(site, "bird")

@@ -43,6 +43,7 @@ def star(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield star
 
 
+@pytest.mark.feature("sessions over IPv4 and IPv6")
 @each_peer
 def test_session_is_established(star: Star, name: str) -> None:
     arm = star.arm(name)
@@ -59,6 +60,7 @@ def test_session_is_established(star: Star, name: str) -> None:
     assert neighbor["router_id"] == arm.peer.config.router_id
 
 
+@pytest.mark.feature("standard and large communities")
 @each_peer
 def test_our_routes_arrive_attribute_for_attribute(star: Star, name: str) -> None:
     arm = star.arm(name)
@@ -66,6 +68,7 @@ def test_our_routes_arrive_attribute_for_attribute(star: Star, name: str) -> Non
     arm.wait_routes_there()
 
 
+@pytest.mark.feature("standard and large communities")
 @each_peer
 def test_their_routes_arrive_attribute_for_attribute(star: Star, name: str) -> None:
     arm = star.arm(name)
@@ -198,6 +201,7 @@ def _is_down(arm: Arm) -> bool:
     return arm.peer.session_state() != "established"
 
 
+@pytest.mark.feature("Cease subcodes and their texts")
 @external_only
 @each_peer
 def test_clean_stop_is_a_cease_there(star: Star, stopped: dict[str, Stop], name: str) -> None:
