@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bgpbfd.core import Instant, PeerId
+from bgpbfd.policy.policy import Policy
 from bgpbfd.wire.attributes import PathAttributes
-from bgpbfd.wire.iana import SegmentType
+from bgpbfd.wire.iana import BgpRole, SegmentType
 
 DEFAULT_LOCAL_PREF = 100
 
@@ -26,6 +27,9 @@ class PeerInfo:
     ``router_id`` is the peer's, ``local_router_id`` ours for this session (our cluster id too, RFC 4456 §7); both as
     unsigned 32-bit numbers. ``address`` is the peer's packed address, with the interface's index in ``scope_id`` where
     it is link-local; ``local_addresses`` are all of this host's, packed.
+
+    ``policy`` is the import policy; ``names`` what policies may call the peer: id, description, network. ``role`` is
+    ours towards it (RFC 9234 §4); ``cluster_id`` None: ``local_router_id`` (RFC 4456 §7).
     """
 
     external: bool
@@ -36,6 +40,16 @@ class PeerInfo:
     address: bytes
     local_addresses: frozenset[bytes] = frozenset()
     scope_id: int = 0
+    policy: Policy | None = None
+    names: frozenset[str] = frozenset()
+    role: BgpRole | None = None
+    route_reflector_client: bool = False
+    cluster_id: int | None = None
+
+    @property
+    def eligible(self) -> bool:
+        """RFC 8212 §2: without an import policy, nothing that an external peer taught takes part in the decision."""
+        return not self.external or self.policy is not None
 
 
 class Path:
