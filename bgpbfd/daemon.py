@@ -98,7 +98,7 @@ class _Daemon:
         timers = LoopTimers(loop, clock)
         recorder = Recorder()
         recorder.subscribe(lambda event: log.record(event, clock.wall(event.at)))
-        connections = TcpShell(loop)
+        connections = TcpShell(loop, clock)
         link = BfdLink(lambda event: engine.bfd_event(event))  # noqa: PLW0108 - the engine is made after it
         engine: Engine = Engine(
             Config(router_id=self._config.router_id, default_as=self._config.default_as),

@@ -30,7 +30,7 @@ from bgpbfd.control.neighbor import (
     peer_info,
     peer_settings,
 )
-from bgpbfd.control.ports import BfdControl, Clock, Connections, Interfaces, Timers
+from bgpbfd.control.ports import Accepted, BfdControl, Clock, Connections, Interfaces, NotTaken, Timers
 from bgpbfd.control.recorder import Recorder
 from bgpbfd.core import MILLISECOND, SECOND, Instant, Micros, PeerId
 from bgpbfd.rib.originate import Originated
@@ -271,13 +271,13 @@ class Engine:
 
     # -- what TCP says (io.tcp.Sink) ---------------------------------------------------------------------
 
-    def connection_accepted(self, local: bgp.Endpoint, remote: bgp.Endpoint) -> tuple[PeerId, bgp.ConnId] | None:
+    def connection_accepted(self, local: bgp.Endpoint, remote: bgp.Endpoint) -> Accepted | NotTaken:
         neighbor = None if self.stopping else self._neighbor_of(local, remote)
         if neighbor is None:
             self.refused_connections += 1
             self._tell_refused(local, remote)
-            return None
-        return neighbor.id, neighbor.peer.new_connection_id()
+            return NotTaken()
+        return Accepted(neighbor.id, neighbor.peer.new_connection_id())
 
     def _tell_refused(self, local: bgp.Endpoint, remote: bgp.Endpoint) -> None:
         """Now and then only: a scan must not push what happened to the neighbors out of the record."""
@@ -331,6 +331,16 @@ class Engine:
         neighbor = self.neighbors.get(peer)
         if neighbor is not None:
             self.announcing.pump(neighbor)
+
+    def send_stalled(self, peer: PeerId, conn: bgp.ConnId, since: Instant) -> None:
+        self._connection_event(peer, conn, bgp.SendStalled(conn, since))
+
+    def send_resumed(self, peer: PeerId, conn: bgp.ConnId) -> None:
+        self._connection_event(peer, conn, bgp.SendResumed(conn))
+
+    def transport_fault(self, text: str, peer_or_network: str) -> None:
+        peer = peer_or_network if peer_or_network in self.neighbors else None
+        self.recorder.add("tcp-fault", text, self.clock.now(), peer=peer, level="error")
 
     def _connection_event(self, peer: PeerId, conn: bgp.ConnId, event: bgp.Event) -> None:
         neighbor = self.neighbors.get(peer)

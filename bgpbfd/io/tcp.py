@@ -2,6 +2,11 @@
 
 The shell knows connections by (peer, connection id) and nothing of BGP: bytes in go to the sink, bytes out come
 from it. Reading goes through one small buffer a connection, so that one busy peer takes its turn with the others.
+
+A connection that comes in belongs to nobody until the sink has said whose it is, and by then the kernel has shaken
+hands with whoever it is. What a neighbor's connection needs (TTL, minimum TTL, password) is set before a byte of it
+is read, and what came before that counts only if it was sent under the same rules (``sockopts.came_from_near``,
+``keys.Passwords.accepted``).
 """
 
 from __future__ import annotations
@@ -12,28 +17,42 @@ import errno
 import logging
 import os
 import socket
+from collections import Counter
 from typing import Protocol
 
 from bgpbfd.bgp.events import ConnId, Endpoint
-from bgpbfd.control.ports import DialTarget, TcpKey
-from bgpbfd.core import PeerId
+from bgpbfd.control.ports import Accepted, Clock, DialTarget, NotTaken, TcpKey
+from bgpbfd.core import Instant, PeerId
+from bgpbfd.io.keys import Passwords
+from bgpbfd.io.refusals import Refusals
+from bgpbfd.io.sockopts import (
+    LISTEN_BACKLOG,
+    came_from_near,
+    dialling_socket,
+    endpoints,
+    listening_socket,
+    prepare,
+    set_ttl,
+    split_address,
+)
+from bgpbfd.io.stalls import Stalls
 
 log = logging.getLogger("bgpbfd.tcp")
 
 READ_SIZE = 65_536
 WRITE_HIGH_WATER = 262_144
 LINGER_S = 2.0  # how long a NOTIFICATION may take to be read before the connection is dropped
-LISTEN_BACKLOG = 128
 LISTEN_RETRY_S = 2.0
 MAX_LINGERING = 256  # half-closed connections kept for their last NOTIFICATION; beyond that they are dropped at once
-TOS_CS6 = 0xC0  # RFC 4271 Appendix E: internetwork control
+MAX_UNCONFIRMED = 4  # connections of one neighbor that were accepted in one turn of the loop
+MAX_FAULTS_TOLD = 1000
 
 
 class Sink(Protocol):
     """Who hears of connections: the engine."""
 
-    def connection_accepted(self, local: Endpoint, remote: Endpoint) -> tuple[PeerId, ConnId] | None:
-        """Whose connection this is; None refuses it. The peer hears of it by ``connection_confirmed``."""
+    def connection_accepted(self, local: Endpoint, remote: Endpoint) -> Accepted | NotTaken:
+        """Whose connection this is. The peer hears of it by ``connection_confirmed``, or ``connection_failed``."""
         ...
 
     def connection_confirmed(self, peer: PeerId, conn: ConnId, local: Endpoint, remote: Endpoint) -> None: ...
@@ -45,6 +64,18 @@ class Sink(Protocol):
     def data_received(self, peer: PeerId, conn: ConnId, data: bytes) -> None: ...
 
     def connection_writable(self, peer: PeerId, conn: ConnId) -> None: ...
+
+    def send_stalled(self, peer: PeerId, conn: ConnId, since: Instant) -> None:
+        """There is data to send, and the kernel has taken none of it since ``since`` (at least 1 s, told once)."""
+        ...
+
+    def send_resumed(self, peer: PeerId, conn: ConnId) -> None:
+        """After ``send_stalled``: it has taken some again."""
+        ...
+
+    def transport_fault(self, text: str, peer_or_network: str) -> None:
+        """The kernel refuses what a neighbor's connections need, or a peer comes from too far (told once each)."""
+        ...
 
     def listening(self, address: str, error: str | None) -> None:
         """A listening address was bound, or could not be (told once for each different error)."""
@@ -58,7 +89,9 @@ class _Connection(asyncio.BufferedProtocol):
         self.shell = shell
         self.key = key
         self.dialled = dialled
-        self.local, self.remote = _endpoints(sock)
+        self.sock = sock
+        self.local, self.remote = endpoints(sock)
+        self.handed = 0  # octets given to the transport
         self.writable = True
         self.detached = False
         self._buffer = bytearray(READ_SIZE)
@@ -104,8 +137,19 @@ class TcpShell:
 
     sink: Sink  # set before anything is dialled or listened on
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self._loop = loop
+        self.discards: Counter[str] = Counter()  # connections that were closed without asking the sink, by reason
+        self._passwords = Passwords(self._fault)
+        self._refusals = Refusals(loop, self._quiet)
+        self._stalls = Stalls(
+            loop,
+            clock,
+            lambda conn, since: self.sink.send_stalled(*conn, since),
+            lambda conn: self.sink.send_resumed(*conn),
+        )
+        self._unconfirmed: Counter[PeerId] = Counter()
+        self._told: dict[str, str] = {}  # transport faults, by peer
         self._lingering: dict[_Connection, asyncio.TimerHandle] = {}
         self._all_closed = asyncio.Event()
         self._connections: dict[tuple[PeerId, ConnId], _Connection] = {}
@@ -118,7 +162,7 @@ class TcpShell:
         self._closed = False
 
     def set_keys(self, keys: tuple[TcpKey, ...]) -> None:
-        self._keys = keys
+        self._passwords.set(keys)
 
     # -- dialling ----------------------------------------------------------------------------------------
 
@@ -129,7 +173,8 @@ class TcpShell:
     async def _dial(self, key: tuple[PeerId, ConnId], target: DialTarget) -> None:
         sock: socket.socket | None = None
         try:
-            sock, address = _dialling_socket(target)
+            sock, address = dialling_socket(target)
+            self._passwords.dialling(sock, target.remote, target.interface, target.options.password)
             await self._loop.sock_connect(sock, address)
             await self._adopt(sock, key, dialled=True)
         except OSError as error:
@@ -173,7 +218,7 @@ class TcpShell:
             if listener is not None:
                 continue
             try:
-                bound = _listening_socket(address)
+                bound = self._listener(address)
             except OSError as error:
                 text = _listen_error_text(address, error)
                 if self._listen_errors.get(address) != text:
@@ -187,7 +232,19 @@ class TcpShell:
         if any(listener is None for listener in self._listeners.values()) and not self._closed:
             self._retry = self._loop.call_later(LISTEN_RETRY_S, self._bind_missing)
 
+    def _listener(self, address: str) -> socket.socket:
+        listener = listening_socket(address)
+        try:
+            self._passwords.add_listener(listener, split_address(address)[0].partition("%")[2] or None)
+            listener.listen(LISTEN_BACKLOG)
+        except BaseException:
+            self._passwords.remove_listener(listener)
+            listener.close()
+            raise
+        return listener
+
     def _stop_listening(self, listener: socket.socket) -> None:
+        self._passwords.remove_listener(listener)
         handle = self._resume_accepting.pop(listener, None)
         if handle is not None:
             handle.cancel()
@@ -209,31 +266,67 @@ class TcpShell:
                 else:
                     log.warning("accept failed: %s", _error_text(error))
                 return
-            self._take(sock)
+            self._take(listener, sock)
 
     def _resume(self, listener: socket.socket) -> None:
         self._resume_accepting.pop(listener, None)
         self._loop.add_reader(listener, self._accept, listener)
 
-    def _take(self, sock: socket.socket) -> None:
+    def _take(self, listener: socket.socket, sock: socket.socket) -> None:
         sock.setblocking(False)
         try:
-            local, remote = _endpoints(sock)
-        except OSError:  # reset before it was accepted
-            sock.close()
+            local, remote = endpoints(sock)
+            signed = self._passwords.admits(listener, remote)
+        except OSError:  # reset before it was accepted, or its interface is gone
+            self._drop(sock, "ended before it was accepted")
+            return
+        if not signed:
+            self._drop(sock, "its password is not in force")
             return
         try:
-            key = self.sink.connection_accepted(local, remote)
+            answer = self.sink.connection_accepted(local, remote)
         except Exception:
             sock.close()  # the fault is ours, and the loop tells of it; the peer need not wait for nobody
             raise
-        if key is None:
-            sock.close()
+        if isinstance(answer, NotTaken):
+            self._refusals.refuse(sock, answer.notification, room=len(self._lingering) < MAX_LINGERING)
             return
-        _mark_control_traffic(sock)
-        task = self._loop.create_task(self._confirm(sock, key))
+        if self._unconfirmed[answer.peer] >= MAX_UNCONFIRMED:
+            self._drop(sock, "too many of one neighbor at once")
+            self.sink.connection_failed(answer.peer, answer.conn, "too many connections at once")
+            return
+        if (fault := self._set_up(sock, remote, answer)) is not None:
+            sock.close()
+            self._fault(fault, answer.peer)
+            self.sink.connection_failed(answer.peer, answer.conn, fault)
+            return
+        self._told.pop(answer.peer, None)
+        self._unconfirmed[answer.peer] += 1
+        task = self._loop.create_task(self._confirm(sock, (answer.peer, answer.conn)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _set_up(self, sock: socket.socket, remote: Endpoint, accepted: Accepted) -> str | None:
+        """Make the socket that of its neighbor; why this cannot be."""
+        options = accepted.options
+        try:
+            prepare(sock)
+            set_ttl(sock, options, v4=len(remote.address) == 4)
+        except OSError as error:
+            return f"the kernel refuses ttl_security or multihop: {_error_text(error)}"
+        if options.minimum_ttl is not None and not came_from_near(sock, options.minimum_ttl):
+            self.discards["its TTL is too low"] += 1
+            # Without the TTL that it had: whoever varies it must not fill the record.
+            return f"a connection from {remote.text} came with a TTL below {options.minimum_ttl} (ttl_security)"
+        try:
+            self._passwords.accepted(sock, remote, options.password)
+        except OSError as error:
+            return f"the kernel refuses the TCP MD5 password: {_error_text(error)}"
+        return None
+
+    def _drop(self, sock: socket.socket, reason: str) -> None:
+        self.discards[reason] += 1
+        sock.close()
 
     async def _confirm(self, sock: socket.socket, key: tuple[PeerId, ConnId]) -> None:
         try:
@@ -241,13 +334,29 @@ class TcpShell:
         except OSError as error:
             sock.close()
             self.sink.connection_failed(*key, _error_text(error))
+        finally:
+            self._unconfirmed[key[0]] -= 1
+            if not self._unconfirmed[key[0]]:
+                del self._unconfirmed[key[0]]
+
+    def _fault(self, text: str, peer_or_network: str) -> None:
+        """Once for each different text: a peer that comes again and again must not fill the record."""
+        if self._told.get(peer_or_network) == text:
+            return
+        self._told.pop(peer_or_network, None)
+        while len(self._told) >= MAX_FAULTS_TOLD:
+            del self._told[next(iter(self._told))]
+        self._told[peer_or_network] = text
+        self.sink.transport_fault(text, peer_or_network)
 
     # -- live connections --------------------------------------------------------------------------------
 
     def send(self, peer: PeerId, conn: ConnId, data: bytes) -> None:
         connection = self._connections.get((peer, conn))
         if connection is not None and connection.transport is not None:
+            connection.handed += len(data)
             connection.transport.write(data)
+            self._stalls.watch((peer, conn), connection)
 
     def writable(self, peer: PeerId, conn: ConnId) -> bool:
         connection = self._connections.get((peer, conn))
@@ -262,10 +371,12 @@ class TcpShell:
         if connection is None:
             return
         connection.detached = True
+        self._stalls.forget(key)
+        self._passwords.release(connection.sock)
         transport = connection.transport
         if transport is None:
             return
-        if not linger or len(self._lingering) >= MAX_LINGERING or transport.is_closing():
+        if not linger or len(self._lingering) + len(self._refusals) >= MAX_LINGERING or transport.is_closing():
             transport.abort()
             return
         self._lingering[connection] = self._loop.call_later(LINGER_S, transport.abort)
@@ -278,6 +389,8 @@ class TcpShell:
         if connection is None:
             return
         connection.detached = True
+        self._stalls.forget(key)
+        self._passwords.release(connection.sock)
         if connection.transport is not None:
             connection.transport.abort()
         self.sink.connection_failed(*key, error)
@@ -286,7 +399,11 @@ class TcpShell:
         handle = self._lingering.pop(connection, None)
         if handle is not None:
             handle.cancel()
-        if not self._lingering:
+        self._quiet()
+
+    def _quiet(self) -> None:
+        """Perhaps nothing is left that still wants to be read."""
+        if not self._lingering and not len(self._refusals):
             self._all_closed.set()
 
     async def stop(self) -> None:
@@ -299,81 +416,9 @@ class TcpShell:
             dial.cancel()
         for peer, conn in list(self._connections):
             self.close(peer, conn, linger=False)
-        if self._lingering:  # each ends by itself, at the latest when its LINGER_S are over
+        if self._lingering or len(self._refusals):  # each ends by itself, at the latest when its LINGER_S are over
             self._all_closed.clear()
             await self._all_closed.wait()
-
-
-def _dialling_socket(target: DialTarget) -> tuple[socket.socket, tuple[str, int] | tuple[str, int, int, int]]:
-    """A socket set up as ``target`` says, and the address to connect it to."""
-    v6 = ":" in target.remote
-    scope = socket.if_nametoindex(target.interface) if v6 and target.interface else 0
-    sock = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        _mark_control_traffic(sock)
-        if target.interface:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, target.interface.encode() + b"\0")
-        if target.local is not None:
-            # The port is chosen at connect time, when the whole 4-tuple is known.
-            sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-            local_scope = scope if target.local.lower().startswith("fe80:") else 0
-            sock.bind((target.local, 0, 0, local_scope) if v6 else (target.local, 0))
-    except OSError:
-        sock.close()
-        raise
-    return sock, ((target.remote, target.port, 0, scope) if v6 else (target.remote, target.port))
-
-
-_IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h; not in Python's socket module
-
-
-def _mark_control_traffic(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, TOS_CS6)
-    if sock.family == socket.AF_INET6:
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, TOS_CS6)
-
-
-def split_address(text: str) -> tuple[str, int]:
-    """``ADDR:PORT`` or ``[ADDR]:PORT`` as (address, port)."""
-    address, _, port = text.rpartition(":")
-    return address.strip("[]"), int(port)
-
-
-def _listening_socket(address: str) -> socket.socket:
-    host, port = split_address(address)
-    v6 = ":" in host
-    host, _, zone = host.partition("%")
-    sock = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if v6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if host == "::" else 1)
-        _mark_control_traffic(sock)
-        sock.bind((host, port, 0, socket.if_nametoindex(zone) if zone else 0) if v6 else (host, port))
-        sock.listen(LISTEN_BACKLOG)
-        sock.setblocking(False)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _endpoints(sock: socket.socket) -> tuple[Endpoint, Endpoint]:
-    return _endpoint(sock.getsockname()), _endpoint(sock.getpeername())
-
-
-def _endpoint(address: tuple[str, int] | tuple[str, int, int, int]) -> Endpoint:
-    host = address[0].partition("%")[0]
-    scope = address[3] if len(address) == 4 else 0
-    if ":" not in host:
-        return Endpoint(socket.inet_aton(host), host, address[1])
-    packed = socket.inet_pton(socket.AF_INET6, host)
-    if packed[:12] == b"\0" * 10 + b"\xff\xff":  # an IPv4 peer on the IPv6 wildcard
-        return Endpoint(packed[12:], socket.inet_ntoa(packed[12:]), address[1])
-    return Endpoint(packed, socket.inet_ntop(socket.AF_INET6, packed), address[1], scope)
 
 
 def _error_text(error: BaseException) -> str:

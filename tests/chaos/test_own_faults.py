@@ -13,9 +13,11 @@ from chaos_daemon import address, free_port
 from bgpbfd.bgp.events import ConnId, Endpoint
 from bgpbfd.config.model import Config
 from bgpbfd.control.operations import Operations
+from bgpbfd.control.ports import Accepted, NotTaken
 from bgpbfd.control.snapshot import Refused
-from bgpbfd.core import SECOND, PeerId
+from bgpbfd.core import SECOND, Instant, PeerId
 from bgpbfd.io import tcp
+from bgpbfd.io.driver import SystemClock
 from bgpbfd.io.tcp import TcpShell
 from tests.sim.engine_world import Host, World
 
@@ -172,8 +174,8 @@ class Sink:
     def __init__(self) -> None:
         self.told: list[tuple[str, str | None]] = []
 
-    def connection_accepted(self, local: Endpoint, remote: Endpoint) -> tuple[PeerId, ConnId] | None:
-        return None
+    def connection_accepted(self, local: Endpoint, remote: Endpoint) -> Accepted | NotTaken:
+        return NotTaken()
 
     def connection_confirmed(self, peer: PeerId, conn: ConnId, local: Endpoint, remote: Endpoint) -> None: ...
 
@@ -185,6 +187,12 @@ class Sink:
 
     def connection_writable(self, peer: PeerId, conn: ConnId) -> None: ...
 
+    def send_stalled(self, peer: PeerId, conn: ConnId, since: Instant) -> None: ...
+
+    def send_resumed(self, peer: PeerId, conn: ConnId) -> None: ...
+
+    def transport_fault(self, text: str, peer_or_network: str) -> None: ...
+
     def listening(self, address: str, error: str | None) -> None:
         self.told.append((address, error))
 
@@ -193,16 +201,16 @@ async def test_reloads_do_not_multiply_the_tries_to_listen(monkeypatch: pytest.M
     host = address()
     port = free_port(host)
     tries = 0
-    real: Callable[[str], socket.socket] = tcp._listening_socket
+    real: Callable[[str], socket.socket] = tcp.listening_socket
 
     def counted(where: str) -> socket.socket:
         nonlocal tries
         tries += 1
         return real(where)
 
-    monkeypatch.setattr(tcp, "_listening_socket", counted)
+    monkeypatch.setattr(tcp, "listening_socket", counted)
     monkeypatch.setattr(tcp, "LISTEN_RETRY_S", 0.05)
-    shell = TcpShell(asyncio.get_running_loop())
+    shell = TcpShell(asyncio.get_running_loop(), SystemClock())
     shell.sink = sink = Sink()
     with socket.create_server((host, port)):
         for _ in range(50):

@@ -12,8 +12,9 @@ import pytest
 from chaos_daemon import address, free_port
 
 from bgpbfd.bgp.events import ConnId, Endpoint
-from bgpbfd.control.ports import DialTarget
-from bgpbfd.core import PeerId
+from bgpbfd.control.ports import Accepted, DialTarget, NotTaken
+from bgpbfd.core import Instant, PeerId
+from bgpbfd.io.driver import SystemClock
 from bgpbfd.io.tcp import TcpShell
 
 PEER = "peer"
@@ -30,10 +31,10 @@ class Sink:
         self.failed: list[ConnId] = []
         self.received = b""
 
-    def connection_accepted(self, local: Endpoint, remote: Endpoint) -> tuple[PeerId, ConnId] | None:
+    def connection_accepted(self, local: Endpoint, remote: Endpoint) -> Accepted | NotTaken:
         conn = next(self.numbers)
         self.wanted.add(conn)
-        return PEER, conn
+        return Accepted(PEER, conn)
 
     def connection_confirmed(self, peer: PeerId, conn: ConnId, local: Endpoint, remote: Endpoint) -> None:
         self.dial_succeeded(peer, conn, local, remote)
@@ -54,13 +55,19 @@ class Sink:
 
     def connection_writable(self, peer: PeerId, conn: ConnId) -> None: ...
 
+    def send_stalled(self, peer: PeerId, conn: ConnId, since: Instant) -> None: ...
+
+    def send_resumed(self, peer: PeerId, conn: ConnId) -> None: ...
+
+    def transport_fault(self, text: str, peer_or_network: str) -> None: ...
+
     def listening(self, address: str, error: str | None) -> None:
         assert error is None
 
 
 @pytest.fixture
 async def shell() -> AsyncIterator[tuple[TcpShell, Sink, DialTarget]]:
-    shell = TcpShell(asyncio.get_running_loop())
+    shell = TcpShell(asyncio.get_running_loop(), SystemClock())
     shell.sink = sink = Sink(shell)
     host = address()
     port = free_port(host)
@@ -101,7 +108,7 @@ async def test_stop_at_any_moment_leaves_nothing() -> None:
     host = address()
     for moment in range(12):
         port = free_port(host)
-        tcp = TcpShell(asyncio.get_running_loop())
+        tcp = TcpShell(asyncio.get_running_loop(), SystemClock())
         tcp.sink = sink = Sink(tcp)
         before = len(os.listdir("/proc/self/fd"))
         tcp.listen((f"{host}:{port}",))

@@ -15,7 +15,7 @@ from bgpbfd.config.load import loads
 from bgpbfd.config.model import Config
 from bgpbfd.control.engine import Engine
 from bgpbfd.control.operations import Operations
-from bgpbfd.control.ports import DialTarget, InterfaceAddresses, TcpKey
+from bgpbfd.control.ports import Accepted, DialTarget, InterfaceAddresses, TcpKey
 from bgpbfd.control.reconcile import apply_config
 from bgpbfd.control.recorder import Recorder
 from bgpbfd.core import MILLISECOND, SECOND, Instant, PeerId
@@ -162,13 +162,14 @@ class Host:
         here = Endpoint(pack(self.address), self.address, next(self.ports))
         there = Endpoint(pack(target.remote), target.remote, target.port)
         accepted = other.engine.connection_accepted(there, here) if other and other.listening_on else None
-        if accepted is None or other is None:
+        if not isinstance(accepted, Accepted) or other is None:
             self.engine.connection_failed(peer, conn, "Connection refused")
             return
-        link = Link({self.address: (peer, conn), other.address: accepted})
+        end = (accepted.peer, accepted.conn)
+        link = Link({self.address: (peer, conn), other.address: end})
         self.links[peer, conn] = (link, other.address)
-        other.links[accepted] = (link, self.address)
-        other.engine.connection_confirmed(*accepted, there, here)
+        other.links[end] = (link, self.address)
+        other.engine.connection_confirmed(*end, there, here)
         if link.open:
             self.engine.dial_succeeded(peer, conn, here, there)
 
