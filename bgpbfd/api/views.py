@@ -353,9 +353,7 @@ def attributes(path: PathAttributes, next_hop_self: bool, flow: bool = False) ->
     if path.large_communities:
         view["large_communities"] = [format_large(value) for value in path.large_communities]
     if extended:
-        view["extended_communities"] = [
-            format_extended(value) if len(value) == 8 else f"0x{value.hex()}" for value in extended
-        ]
+        view["extended_communities"] = [format_extended(value) for value in extended]
     if path.atomic_aggregate:
         view["atomic_aggregate"] = True
     if path.aggregator is not None:

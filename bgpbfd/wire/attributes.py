@@ -1,8 +1,8 @@
 """Path attributes (RFC 4271 §4.3, §5; RFC 7606 for what is malformed).
 
 A table of descriptors carries what is regular: name, flags, how to read and write the value, and how bad a malformed
-one is. RFC 1997, RFC 4360, RFC 4456, RFC 5065 (read only), RFC 5701, RFC 6793, RFC 7311 (dropped), RFC 7606, RFC 7607,
-RFC 8092, RFC 9234 (carried). MP_REACH_NLRI and MP_UNREACH_NLRI are the business of ``wire.update``.
+one is. RFC 1997, RFC 4360, RFC 4456, RFC 5065 (read only), RFC 5701, RFC 6793, RFC 7311 (discarded), RFC 7606,
+RFC 7607, RFC 8092, RFC 9234 (carried). MP_REACH_NLRI and MP_UNREACH_NLRI are the business of ``wire.update``.
 """
 
 from __future__ import annotations
@@ -10,53 +10,39 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from struct import Struct
 from typing import Any, NamedTuple, TypeAlias
 
 from bgpbfd.wire.as_path import (
     CONFED_KINDS,
     MalformedAttribute,
     Segment,
-    is_wide,
     merge_as4_path,
     path_length,
     pull_as_path,
     push_as_path,
 )
+from bgpbfd.wire.attribute_values import (
+    PathAttributes,
+    UnknownAttribute,
+    pull_address,
+    pull_aggregator,
+    pull_as4_aggregator,
+    pull_as4_path,
+    pull_communities,
+    pull_flag,
+    pull_large_communities,
+    pull_octets,
+    pull_origin,
+    pull_uint32,
+    push_aggregator,
+    push_as4_aggregator,
+    push_as4_path,
+    push_communities,
+    push_large_communities,
+    push_uint32,
+)
 from bgpbfd.wire.iana import AS_TRANS, AttributeCode, ErrorCode, UpdateSubcode
 from bgpbfd.wire.messages import NotificationError
-
-
-class UnknownAttribute(NamedTuple):
-    flags: int
-    code: int
-    value: bytes
-
-
-@dataclass(slots=True, frozen=True)
-class PathAttributes:
-    """The attributes of a path; shared by all prefixes of an UPDATE, so immutable.
-
-    ``next_hop``: packed, 4, 16 or 32 octets (global, link-local; RFC 2545 §3), from NEXT_HOP or MP_REACH_NLRI alike;
-    None in a route of ours means the session's local address. ``aggregator`` is (AS, packed IPv4 address).
-    """
-
-    origin: int = 0
-    as_path: tuple[Segment, ...] = ()
-    next_hop: bytes | None = None
-    med: int | None = None
-    local_pref: int | None = None
-    atomic_aggregate: bool = False
-    aggregator: tuple[int, bytes] | None = None
-    communities: tuple[int, ...] = ()
-    originator_id: bytes | None = None
-    cluster_list: tuple[bytes, ...] = ()
-    extended_communities: tuple[bytes, ...] = ()
-    ipv6_extended_communities: tuple[bytes, ...] = ()
-    large_communities: tuple[tuple[int, int, int], ...] = ()
-    only_to_customer: int | None = None
-    unknown: tuple[UnknownAttribute, ...] = ()
-
 
 __all__ = [
     "ATTRIBUTES",
@@ -99,7 +85,7 @@ class Treatment(StrEnum):
 
 
 class AttributeFault(NamedTuple):
-    """``octets``: the attribute as received; ``data``: what a NOTIFICATION about it would carry."""
+    """``octets``: the attribute as received (all of them where one is missing); ``data``: a NOTIFICATION's Data."""
 
     treatment: Treatment
     code: int | None
@@ -123,117 +109,6 @@ class DecodedAttributes:
         if not self.faults:
             return None
         return next((f for f in self.faults if f.treatment is Treatment.TREAT_AS_WITHDRAW), None)
-
-
-# -- values ------------------------------------------------------------------------------------------------
-
-
-def _check_length(value: bytes, length: int) -> None:
-    if len(value) != length:
-        raise MalformedAttribute(UpdateSubcode.ATTRIBUTE_LENGTH, f"length {len(value)}, not {length}")
-
-
-def _check_multiple(value: bytes, size: int) -> None:
-    if not value or len(value) % size:
-        raise MalformedAttribute(UpdateSubcode.ATTRIBUTE_LENGTH, f"length {len(value)}, not a multiple of {size}")
-
-
-def _pull_origin(value: bytes, asn4: bool) -> int:
-    _check_length(value, 1)
-    if value[0] > 2:
-        raise MalformedAttribute(UpdateSubcode.INVALID_ORIGIN, f"origin {value[0]}")
-    return value[0]
-
-
-def _pull_as4_path(value: bytes, asn4: bool) -> tuple[Segment, ...]:
-    if len(value) < 6 or len(value) % 2:
-        raise MalformedAttribute(UpdateSubcode.ATTRIBUTE_LENGTH, f"length {len(value)}")
-    # RFC 6793 §3: confederation segments are not allowed here; §6: cut them and go on
-    return tuple(segment for segment in pull_as_path(value, True) if segment.kind not in CONFED_KINDS)
-
-
-def _pull_address(value: bytes, asn4: bool) -> bytes:
-    _check_length(value, 4)
-    return value
-
-
-def _pull_uint32(value: bytes, asn4: bool) -> int:
-    _check_length(value, 4)
-    return int.from_bytes(value, "big")
-
-
-def _pull_flag(value: bytes, asn4: bool) -> bool:
-    _check_length(value, 0)
-    return True
-
-
-def _pull_aggregator(value: bytes, asn4: bool) -> tuple[int, bytes]:
-    _check_length(value, 8 if asn4 else 6)
-    asn = int.from_bytes(value[:-4], "big")
-    if asn == 0:
-        raise MalformedAttribute(UpdateSubcode.OPTIONAL_ATTRIBUTE, "AS 0")  # RFC 7607 §2
-    return asn, value[-4:]
-
-
-def _pull_as4_aggregator(value: bytes, asn4: bool) -> tuple[int, bytes]:
-    return _pull_aggregator(value, True)
-
-
-def _pull_communities(value: bytes, asn4: bool) -> tuple[int, ...]:
-    _check_multiple(value, 4)
-    count = len(value) // 4
-    return Struct(f"!{count}I").unpack(value)
-
-
-def _pull_large_communities(value: bytes, asn4: bool) -> tuple[tuple[int, int, int], ...]:
-    _check_multiple(value, 12)
-    # RFC 8092 §3: duplicates are to be removed on receipt
-    return tuple(dict.fromkeys(_LARGE.iter_unpack(value)))
-
-
-_LARGE = Struct("!III")
-
-
-def _pull_octets(size: int) -> Callable[[bytes, bool], tuple[bytes, ...]]:
-    def pull(value: bytes, asn4: bool) -> tuple[bytes, ...]:
-        _check_multiple(value, size)
-        return tuple(value[at : at + size] for at in range(0, len(value), size))
-
-    return pull
-
-
-def _uint32(value: int | None) -> bytes | None:
-    return None if value is None else value.to_bytes(4, "big")
-
-
-def _push_aggregator(a: PathAttributes, asn4: bool) -> bytes | None:
-    if a.aggregator is None:
-        return None
-    asn, address = a.aggregator
-    if asn4:
-        return asn.to_bytes(4, "big") + address
-    return (asn if asn <= 0xFFFF else AS_TRANS).to_bytes(2, "big") + address
-
-
-def _push_as4_path(a: PathAttributes, asn4: bool) -> bytes | None:
-    # RFC 6793 §4.2.2: only where AS_PATH loses something, and without confederation segments
-    if asn4 or not is_wide(a.as_path):
-        return None
-    return push_as_path([s for s in a.as_path if s.kind not in CONFED_KINDS], True) or None
-
-
-def _push_as4_aggregator(a: PathAttributes, asn4: bool) -> bytes | None:
-    if asn4 or a.aggregator is None or a.aggregator[0] <= 0xFFFF:
-        return None
-    return a.aggregator[0].to_bytes(4, "big") + a.aggregator[1]
-
-
-def _push_communities(a: PathAttributes, asn4: bool) -> bytes | None:
-    return b"".join(c.to_bytes(4, "big") for c in a.communities) or None
-
-
-def _push_large_communities(a: PathAttributes, asn4: bool) -> bytes | None:
-    return b"".join(_LARGE.pack(*c) for c in a.large_communities) or None
 
 
 # -- the table ---------------------------------------------------------------------------------------------
@@ -263,18 +138,18 @@ _OT = OPTIONAL | TRANSITIVE
 _C = AttributeCode
 
 ATTRIBUTES: tuple[AttrSpec, ...] = (
-    AttrSpec(_C.ORIGIN, "ORIGIN", WELL_KNOWN, "origin", _pull_origin, lambda a, w: bytes((a.origin,))),
+    AttrSpec(_C.ORIGIN, "ORIGIN", WELL_KNOWN, "origin", pull_origin, lambda a, w: bytes((a.origin,))),
     AttrSpec(_C.AS_PATH, "AS_PATH", WELL_KNOWN, "as_path", pull_as_path, lambda a, w: push_as_path(a.as_path, w)),
     # Written by encode_attributes' caller's choice: only beside the NLRI field
-    AttrSpec(_C.NEXT_HOP, "NEXT_HOP", WELL_KNOWN, "next_hop", _pull_address, lambda a, w: a.next_hop),
-    AttrSpec(_C.MULTI_EXIT_DISC, "MULTI_EXIT_DISC", OPTIONAL, "med", _pull_uint32, lambda a, w: _uint32(a.med)),
+    AttrSpec(_C.NEXT_HOP, "NEXT_HOP", WELL_KNOWN, "next_hop", pull_address, lambda a, w: a.next_hop),
+    AttrSpec(_C.MULTI_EXIT_DISC, "MULTI_EXIT_DISC", OPTIONAL, "med", pull_uint32, lambda a, w: push_uint32(a.med)),
     AttrSpec(
         _C.LOCAL_PREF,
         "LOCAL_PREF",
         WELL_KNOWN,
         "local_pref",
-        _pull_uint32,
-        lambda a, w: _uint32(a.local_pref),
+        pull_uint32,
+        lambda a, w: push_uint32(a.local_pref),
         internal=True,
     ),
     AttrSpec(
@@ -282,18 +157,18 @@ ATTRIBUTES: tuple[AttrSpec, ...] = (
         "ATOMIC_AGGREGATE",
         WELL_KNOWN,
         "atomic_aggregate",
-        _pull_flag,
+        pull_flag,
         lambda a, w: b"" if a.atomic_aggregate else None,
         _D,
     ),
-    AttrSpec(_C.AGGREGATOR, "AGGREGATOR", _OT, "aggregator", _pull_aggregator, _push_aggregator, _D),
-    AttrSpec(_C.COMMUNITIES, "COMMUNITIES", _OT, "communities", _pull_communities, _push_communities),
+    AttrSpec(_C.AGGREGATOR, "AGGREGATOR", _OT, "aggregator", pull_aggregator, push_aggregator, _D),
+    AttrSpec(_C.COMMUNITIES, "COMMUNITIES", _OT, "communities", pull_communities, push_communities),
     AttrSpec(
         _C.ORIGINATOR_ID,
         "ORIGINATOR_ID",
         OPTIONAL,
         "originator_id",
-        _pull_address,
+        pull_address,
         lambda a, w: a.originator_id,
         internal=True,
     ),
@@ -302,7 +177,7 @@ ATTRIBUTES: tuple[AttrSpec, ...] = (
         "CLUSTER_LIST",
         OPTIONAL,
         "cluster_list",
-        _pull_octets(4),
+        pull_octets(4),
         lambda a, w: b"".join(a.cluster_list) or None,
         internal=True,
     ),
@@ -311,17 +186,17 @@ ATTRIBUTES: tuple[AttrSpec, ...] = (
         "EXTENDED_COMMUNITIES",
         _OT,
         "extended_communities",
-        _pull_octets(8),
+        pull_octets(8),
         lambda a, w: b"".join(a.extended_communities) or None,
     ),
-    AttrSpec(_C.AS4_PATH, "AS4_PATH", _OT, "as4_path", _pull_as4_path, _push_as4_path, _D, two_octet=True),
+    AttrSpec(_C.AS4_PATH, "AS4_PATH", _OT, "as4_path", pull_as4_path, push_as4_path, _D, two_octet=True),
     AttrSpec(
         _C.AS4_AGGREGATOR,
         "AS4_AGGREGATOR",
         _OT,
         "as4_aggregator",
-        _pull_as4_aggregator,
-        _push_as4_aggregator,
+        pull_as4_aggregator,
+        push_as4_aggregator,
         _D,
         two_octet=True,
     ),
@@ -330,7 +205,7 @@ ATTRIBUTES: tuple[AttrSpec, ...] = (
         "IPV6_EXTENDED_COMMUNITIES",
         _OT,
         "ipv6_extended_communities",
-        _pull_octets(20),
+        pull_octets(20),
         lambda a, w: b"".join(a.ipv6_extended_communities) or None,
     ),
     AttrSpec(
@@ -338,19 +213,20 @@ ATTRIBUTES: tuple[AttrSpec, ...] = (
         "LARGE_COMMUNITIES",
         _OT,
         "large_communities",
-        _pull_large_communities,
-        _push_large_communities,
+        pull_large_communities,
+        push_large_communities,
     ),
     AttrSpec(
         _C.ONLY_TO_CUSTOMER,
         "ONLY_TO_CUSTOMER",
         _OT,
         "only_to_customer",
-        _pull_uint32,
-        lambda a, w: _uint32(a.only_to_customer),
+        pull_uint32,
+        lambda a, w: push_uint32(a.only_to_customer),
     ),
 )
 SPECS: dict[int, AttrSpec] = {int(spec.code): spec for spec in ATTRIBUTES}
+_NAMES = {int(code): code.name for code in AttributeCode}
 
 # -- receiving ---------------------------------------------------------------------------------------------
 
@@ -392,12 +268,13 @@ def decode_attributes(
     ``remote_asn`` 0 leaves the first AS of the path unchecked. Raises NotificationError 3/2 for an unknown well-known.
     """
     values: dict[str, Any] = {}
+    partial: set[int] = set()
     unknown: list[UnknownAttribute] = []
     faults: list[AttributeFault] = []
     seen: set[int] = set()
 
     def fault(treatment: Treatment, code: int, subcode: UpdateSubcode, reason: str, octets: bytes) -> None:
-        name = SPECS[code].name if code in SPECS else f"attribute {code}"
+        name = _NAMES.get(code) or f"attribute {code}"
         data = b"" if subcode is UpdateSubcode.MALFORMED_AS_PATH else octets
         faults.append(AttributeFault(treatment, code, subcode, f"{name}: {reason}", octets, data))
 
@@ -411,17 +288,25 @@ def decode_attributes(
         spec = SPECS.get(code)
         if spec is None:
             if code == AttributeCode.AIGP:
-                continue  # RFC 7311 §3.3: a session without AIGP treats it as unknown and non-transitive
+                # RFC 7311 §3.3: on a session without AIGP it is not used and not passed on, well-formed or not
+                reason = "not enabled on this session"
+                fault(Treatment.ATTRIBUTE_DISCARD, code, UpdateSubcode.OPTIONAL_ATTRIBUTE, reason, block[position:end])
+                continue
             if not flags & OPTIONAL:
                 raise NotificationError(
                     ErrorCode.UPDATE_MESSAGE,
                     UpdateSubcode.UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE,
                     block[position:end],
                     f"attribute {code} is well-known and unknown",
+                    block[position:end],
                 )
             if flags & TRANSITIVE:
                 # RFC 4271 §5: passed on with the Partial bit set
                 unknown.append(UnknownAttribute(_OT | PARTIAL, code, block[start:end]))
+            else:
+                # RFC 4271 §6.3: "quietly ignored and not passed along"
+                reason = "unknown and non-transitive"
+                fault(Treatment.IGNORED, code, UpdateSubcode.OPTIONAL_ATTRIBUTE, reason, block[position:end])
             continue
         if (external and spec.internal) or (asn4 and spec.two_octet):
             # RFC 7606 §7.5, §7.9, §7.10; RFC 6793 §4.1
@@ -437,6 +322,9 @@ def decode_attributes(
             values[spec.field] = spec.decode(block[start:end], asn4)
         except MalformedAttribute as error:
             fault(spec.treatment, code, error.subcode, error.reason, block[position:end])
+            continue
+        if flags & PARTIAL and spec.flags == _OT:
+            partial.add(code)
 
     path = values.get("as_path")
     if external and path is not None:
@@ -447,32 +335,34 @@ def decode_attributes(
             fault(Treatment.TREAT_AS_WITHDRAW, AttributeCode.AS_PATH, subcode, reason_or_none, octets)
     if not asn4:
         _merge_as4(values)
-    _check_mandatory(seen, external, faults)
+    _check_mandatory(seen, external, block, faults)
     decoded = DecodedAttributes(None, AttributeCode.NEXT_HOP in seen, faults)
     if decoded.withdraw is None:
         if unknown:
             values["unknown"] = tuple(unknown)
+        if partial:
+            values["partial"] = frozenset(partial)
         decoded.attributes = PathAttributes(**values)
     return decoded
 
 
-def _check_mandatory(seen: set[int], external: bool, faults: list[AttributeFault]) -> None:
+def _check_mandatory(seen: set[int], external: bool, block: bytes, faults: list[AttributeFault]) -> None:
     # RFC 7606 §3 d; NEXT_HOP depends on where the NLRI are
     mandatory = (_C.ORIGIN, _C.AS_PATH) if external else (_C.ORIGIN, _C.AS_PATH, _C.LOCAL_PREF)
     for code in mandatory:
         if code not in seen:
-            faults.append(missing(code))
+            faults.append(missing(code, block))
 
 
-def missing(code: AttributeCode) -> AttributeFault:
-    """The fault of a mandatory attribute that is not there (RFC 7606 §3 d)."""
+def missing(code: AttributeCode, block: bytes) -> AttributeFault:
+    """The fault of a mandatory attribute that is not in ``block`` (RFC 7606 §3 d)."""
     return AttributeFault(
         Treatment.TREAT_AS_WITHDRAW,
         int(code),
         UpdateSubcode.MISSING_WELL_KNOWN_ATTRIBUTE,
         f"{SPECS[code].name} is missing",
-        b"",
-        bytes((code,)),
+        block,
+        bytes((code,)),  # RFC 4271 §6.3: Data is its type code
     )
 
 
@@ -520,7 +410,8 @@ def encode_attributes(attributes: PathAttributes, *, asn4: bool, with_next_hop: 
             continue
         value = spec.encode(attributes, asn4)
         if value is not None:
-            parts.append((spec.code, encode_attribute(spec.flags, spec.code, value)))
+            flags = spec.flags | PARTIAL if spec.code in attributes.partial else spec.flags
+            parts.append((spec.code, encode_attribute(flags, spec.code, value)))
     if attributes.unknown:
         parts += [(u.code, encode_attribute(u.flags, u.code, u.value)) for u in attributes.unknown]
         parts.sort(key=lambda part: part[0])

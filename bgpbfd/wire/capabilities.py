@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bgpbfd.core import Family
+from bgpbfd.core import AFI_IPV6, Family
 from bgpbfd.wire.buffer import Buffer, clean_text
-from bgpbfd.wire.iana import CapabilityCode
+from bgpbfd.wire.iana import BgpRole, CapabilityCode
 
 
 class Capability(NamedTuple):
@@ -51,6 +51,31 @@ def graceful_restart(
     return Capability(CapabilityCode.GRACEFUL_RESTART, head.to_bytes(2, "big") + tail)
 
 
+def add_path(entries: Sequence[tuple[Family, int]]) -> Capability:
+    """RFC 7911 §4: what we can do with path identifiers of each family, 1 receive, 2 send, 3 both.
+
+    Raises ValueError for any other value.
+    """
+    for family, direction in entries:
+        if direction not in _ADD_PATH_NAMES:
+            raise ValueError(f"additional paths of {family}: {direction} is none of 1 (receive), 2 (send), 3 (both)")
+    value = b"".join(f.afi.to_bytes(2, "big") + bytes((f.safi, direction)) for f, direction in entries)
+    return Capability(CapabilityCode.ADD_PATH, value)
+
+
+def extended_next_hop(families: Sequence[Family]) -> Capability:
+    """RFC 8950 §4: families whose next hops may be IPv6 addresses; the SAFI has two octets here."""
+    value = b"".join(
+        f.afi.to_bytes(2, "big") + f.safi.to_bytes(2, "big") + AFI_IPV6.to_bytes(2, "big") for f in families
+    )
+    return Capability(CapabilityCode.EXTENDED_NEXT_HOP, value)
+
+
+def role(role: BgpRole) -> Capability:
+    """RFC 9234 §4.1: what we are to the peer."""
+    return Capability(CapabilityCode.ROLE, bytes((role,)))
+
+
 @dataclass(slots=True, frozen=True)
 class GracefulRestart:
     """RFC 4724 §3. ``families`` carry their F bit: forwarding state was preserved."""
@@ -63,7 +88,7 @@ class GracefulRestart:
 
 @dataclass(slots=True)
 class Capabilities:
-    """What an OPEN's capabilities say; of several copies the last counts, families and the like add up.
+    """What an OPEN's capabilities say; of several copies the last counts, lists of families add up.
 
     ``families`` is None when no multiprotocol capability came: IPv4 unicast alone is then meant (RFC 4760 §8).
     ``extended_next_hop``: (family, AFI of the next hop), RFC 8950 §4. ``add_path``: (family, 1 receive 2 send 3 both),
@@ -110,8 +135,9 @@ def _extended_next_hop(value: bytes, into: Capabilities) -> None:
     _expect(len(value) > 0 and len(value) % 6 == 0)
     buffer = Buffer(value)
     while buffer:
-        family = Family(buffer.pull_uint16(), buffer.pull_uint16())
-        into.extended_next_hop += ((family, buffer.pull_uint16()),)
+        entry = Family(buffer.pull_uint16(), buffer.pull_uint16()), buffer.pull_uint16()
+        if entry not in into.extended_next_hop:
+            into.extended_next_hop += (entry,)
 
 
 def _extended_message(value: bytes, into: Capabilities) -> None:
@@ -147,7 +173,8 @@ def _four_octet_as(value: bytes, into: Capabilities) -> None:
 
 
 def _add_path(value: bytes, into: Capabilities) -> None:
-    into.add_path += _pull_add_path(value)
+    # §4 asks for a single instance: where a family comes twice all the same, the later entry counts
+    into.add_path = tuple((dict(into.add_path) | dict(_pull_add_path(value))).items())
 
 
 def _pull_add_path(value: bytes) -> tuple[tuple[Family, int], ...]:

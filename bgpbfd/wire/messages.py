@@ -32,14 +32,18 @@ _EXTENDED_PARAMETERS = 255  # RFC 9072 §2
 
 
 class NotificationError(Exception):
-    """A peer broke a rule that ends the session: what to put into the NOTIFICATION (RFC 4271 §6)."""
+    """A peer broke a rule that ends the session: what to put into the NOTIFICATION (RFC 4271 §6).
 
-    def __init__(self, code: int, subcode: int, data: bytes = b"", reason: str = "") -> None:
+    ``octets``: what was received and is at fault, an attribute or an NLRI field; for display, it is not sent.
+    """
+
+    def __init__(self, code: int, subcode: int, data: bytes = b"", reason: str = "", octets: bytes = b"") -> None:
         super().__init__(reason or f"{code}/{subcode}")
         self.code = code
         self.subcode = subcode
         self.data = data
         self.reason = reason
+        self.octets = octets
 
 
 @dataclass(slots=True, frozen=True)
@@ -122,6 +126,10 @@ class MessageReader:
         self._available -= length
         self._needed = HEADER_LENGTH
         return kind, self._data[start + HEADER_LENGTH : end]
+
+    def header(self) -> bytes:
+        """That of the message at which next_message has raised, for display."""
+        return self._data[self._position : self._position + HEADER_LENGTH]
 
     def _join(self) -> None:
         rest = self._data[self._position :]

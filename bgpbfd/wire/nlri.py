@@ -1,4 +1,7 @@
-"""NLRI fields: prefixes (RFC 4271 §4.3, RFC 4760 §5), and flow specifications by their length only (RFC 8955 §4.1)."""
+"""NLRI fields: prefixes, with or without path identifiers, and flow specifications by their length only.
+
+RFC 4271 §4.3, RFC 4760 §5, RFC 7911 §3, RFC 8955 §4.1.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +44,34 @@ def pull_prefixes(data: bytes | memoryview, afi: int) -> list[bytes]:
         append(prefix)
         position = following
     return prefixes
+
+
+def pull_paths(data: bytes, afi: int) -> tuple[list[bytes], list[int]]:
+    """Split a field of prefixes with a path identifier before each (RFC 7911 §3) into prefixes and identifiers.
+
+    The prefixes are as ``pull_prefixes`` has them; raises NlriError as it does, and for an identifier cut short.
+    """
+    prefixes: list[bytes] = []
+    path_ids: list[int] = []
+    sizes = _SIZES[afi]
+    host_bits = _HOST_BITS
+    position = 0
+    end = len(data)
+    while position < end:
+        start = position + 4
+        if start >= end:
+            raise NlriError(f"{end - position} octets left for a path identifier and a prefix")
+        length = data[start]
+        following = start + sizes[length]
+        if following > end:
+            raise NlriError(f"prefix length {length} with {end - start - 1} octets left")
+        prefix = data[start:following]
+        if prefix[-1] & host_bits[length]:
+            prefix = prefix[:-1] + bytes((prefix[-1] & ~host_bits[length],))
+        prefixes.append(prefix)
+        path_ids.append(int.from_bytes(data[position:start], "big"))
+        position = following
+    return prefixes, path_ids
 
 
 def pull_flows(data: bytes) -> list[bytes]:

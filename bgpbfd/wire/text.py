@@ -5,7 +5,7 @@ that its ``parse_*`` takes back. Numbers are plain decimal without sign or leadi
 of large communities; the rest follows), so that one number has one spelling.
 
 RFCs: 5396 (asplain, asdot), 1997 and IANA's registry (standard communities), 4360, 5668 and 7153 (extended),
-draft-ietf-idr-link-bandwidth (link bandwidth), 8092 (large), 6286 (router id).
+draft-ietf-idr-link-bandwidth (link bandwidth), 5701 (extended of IPv6), 8092 (large), 6286 (router id).
 """
 
 from __future__ import annotations
@@ -146,22 +146,28 @@ _TWO_OCTET_AS = 0x00
 _IPV4_ADDRESS = 0x01
 _FOUR_OCTET_AS = 0x02
 _NON_TRANSITIVE_TWO_OCTET_AS = 0x40
+_IPV6_ADDRESS = 0x00  # of 20 octets, transitive (RFC 5701 §2)
 _LINK_BANDWIDTH = 0x04
+_EXTENDED_LENGTH, _IPV6_EXTENDED_LENGTH = 8, 20
 _SUBTYPES = {"rt": 0x02, "soo": 0x03, "ro": 0x03}
 _SUBTYPE_NAMES = {0x02: "rt", 0x03: "soo"}
 
 _COMMUNITY_HINT = (
     'expected "N", "A:B" with both up to 65535, a well-known name such as no-export, "A:B:C" (large), '
-    '"rt:AS:N", "soo:AS:N", "bandwidth:AS:BYTES_PER_SECOND" or "ext:0x" and 16 hex digits'
+    '"rt:AS:N", "soo:AS:N", "rt:[IPV6]:N", "bandwidth:AS:BYTES_PER_SECOND" or "ext:0x" and 16 or 40 hex digits'
 )
 
 
 class Communities(NamedTuple):
-    """Communities by attribute, no duplicates: standard as u32, extended as 8 octets, large as three u32."""
+    """Communities by attribute, no duplicates: standard as u32, extended as 8 octets, large as three u32.
+
+    ``ipv6_extended``: 20 octets each (RFC 5701).
+    """
 
     standard: tuple[int, ...] = ()
     extended: tuple[bytes, ...] = ()
     large: tuple[tuple[int, int, int], ...] = ()
+    ipv6_extended: tuple[bytes, ...] = ()
 
 
 def parse_communities(items: Iterable[str]) -> Communities:
@@ -179,7 +185,9 @@ def parse_communities(items: Iterable[str]) -> Communities:
             large[parse_large(text)] = None
         else:
             standard[parse_community(text)] = None
-    return Communities(tuple(standard), tuple(extended), tuple(large))
+    short = tuple(value for value in extended if len(value) == _EXTENDED_LENGTH)
+    long = tuple(value for value in extended if len(value) == _IPV6_EXTENDED_LENGTH)
+    return Communities(tuple(standard), short, tuple(large), long)
 
 
 def format_communities(communities: Communities) -> list[str]:
@@ -187,6 +195,7 @@ def format_communities(communities: Communities) -> list[str]:
     return [
         *map(format_community, communities.standard),
         *map(format_extended, communities.extended),
+        *map(format_extended, communities.ipv6_extended),
         *map(format_large, communities.large),
     ]
 
@@ -236,11 +245,12 @@ def format_large(value: tuple[int, int, int]) -> str:
 
 
 def parse_extended(text: str) -> bytes:
-    """An extended community's 8 octets (RFC 4360).
+    """An extended community's 8 octets (RFC 4360), or 20 of one whose ADMIN is an IPv6 address (RFC 5701).
 
     ``rt:ADMIN:N`` and ``soo:ADMIN:N`` (also ``ro:``), where ADMIN is a 2-octet AS, a 4-octet AS (above 65535,
     in asdot, or with ``L`` behind it) or an IPv4 address: N is up to 4294967295 for the first and up to 65535
-    for the others; ``bandwidth:AS:BYTES_PER_SECOND``; ``ext:0x…`` for any other.
+    for the others; ``rt:[IPV6]:N`` and ``soo:[IPV6]:N`` with N up to 65535; ``bandwidth:AS:BYTES_PER_SECOND``;
+    ``ext:0x…`` for any other, 16 or 40 hex digits.
     """
     word, _, rest = text.strip().lower().partition(":")
     parser = _EXTENDED_WORDS.get(word)
@@ -251,6 +261,8 @@ def parse_extended(text: str) -> bytes:
 
 def _parse_administered(word: str, rest: str) -> bytes:
     subtype = _SUBTYPES[word]
+    if rest.startswith("["):
+        return _parse_ipv6_administered(word, rest)
     admin, _, local = rest.partition(":")
     number = parse_number(local, MAX_U32)
     address = _ipv4(admin)
@@ -268,6 +280,18 @@ def _parse_administered(word: str, rest: str) -> bytes:
     return head + number.to_bytes(2, "big")
 
 
+def _parse_ipv6_administered(word: str, rest: str) -> bytes:
+    admin, _, local = rest[1:].partition("]:")
+    number = parse_number(local, MAX_U16)
+    try:
+        address = ipaddress.IPv6Address(admin)
+    except ValueError:
+        address = None
+    if number is None or address is None or address.scope_id is not None:
+        raise ValueError(f'"{word}:{rest}": expected "{word}:[IPV6]:N", such as {word}:[2001:db8::1]:7, N up to 65535')
+    return bytes((_IPV6_ADDRESS, _SUBTYPES[word])) + address.packed + number.to_bytes(2, "big")
+
+
 def _parse_bandwidth(word: str, rest: str) -> bytes:
     admin, _, rate_text = rest.partition(":")
     asn, rate = parse_number(admin, MAX_U16), parse_float32(rate_text)
@@ -280,8 +304,8 @@ def _parse_bandwidth(word: str, rest: str) -> bytes:
 
 
 def _parse_generic(word: str, rest: str) -> bytes:
-    if re.fullmatch(r"0x[0-9a-f]{16}", rest) is None:
-        raise ValueError(f'"{word}:{rest}": expected "ext:0x" and 16 hex digits')
+    if re.fullmatch(r"0x([0-9a-f]{16}|[0-9a-f]{40})", rest) is None:
+        raise ValueError(f'"{word}:{rest}": expected "ext:0x" and 16 hex digits, or 40 of an IPv6 one')
     return bytes.fromhex(rest[2:])
 
 
@@ -295,10 +319,13 @@ _EXTENDED_WORDS = {
 
 
 def format_extended(value: bytes) -> str:
-    """Text that ``parse_extended`` turns into the same 8 octets; ``ext:0x…`` for want of a better name."""
+    """Text that ``parse_extended`` turns into the same 8 or 20 octets; ``ext:0x…`` for want of a better name."""
     kind, subtype = value[0], value[1]
     name = _SUBTYPE_NAMES.get(subtype)
-    if name is not None:
+    if len(value) == _IPV6_EXTENDED_LENGTH:
+        if name is not None and kind == _IPV6_ADDRESS:
+            return f"{name}:[{format_address(value[2:18])}]:{int.from_bytes(value[18:], 'big')}"
+    elif name is not None:
         if kind == _TWO_OCTET_AS:
             asn, number = struct.unpack_from(">HI", value, 2)
             if asn:

@@ -1,19 +1,18 @@
 """UPDATE messages both ways (RFC 4271 §4.3, RFC 4760, RFC 7606).
 
 Receiving, the attributes are interned: a block of octets that was once read and found good is decoded no second time,
-and all its routes share one PathAttributes. RFC 2545 (IPv6 next hops), RFC 4724 §2 (End-of-RIB), RFC 8654 (lengths),
+and all its routes share one PathAttributes. RFC 4724 §2 (End-of-RIB), RFC 7911 (path identifiers), RFC 8654 (lengths),
 RFC 8950 (IPv4 over IPv6 next hops), RFC 8955 §4 (where flow specifications travel).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from bgpbfd.core import AFI_IPV4, AFI_IPV6, IPV4_UNICAST, SAFI_FLOW, SAFI_UNICAST, Family
+from bgpbfd.core import AFI_IPV4, IPV4_UNICAST, SAFI_FLOW, Family
 from bgpbfd.wire.attributes import (
     OPTIONAL,
-    TRANSITIVE,
     AttributeFault,
     DecodedAttributes,
     PathAttributes,
@@ -28,7 +27,18 @@ from bgpbfd.wire.attributes import (
 from bgpbfd.wire.flowspec import FlowspecError, decode_nlri
 from bgpbfd.wire.iana import AttributeCode, ErrorCode, HeaderSubcode, MessageType, UpdateSubcode
 from bgpbfd.wire.messages import HEADER_LENGTH, NotificationError, encode_message
-from bgpbfd.wire.nlri import NlriError, pull_flows, pull_prefixes
+from bgpbfd.wire.multiprotocol import (
+    AFIS,
+    NO_ROUTES,
+    SAFIS,
+    MpReach,
+    Routes,
+    family_of,
+    find_attribute,
+    pull_reach,
+    pull_unreach,
+)
+from bgpbfd.wire.nlri import NlriError, pull_paths, pull_prefixes
 
 CACHE_LIMIT = 1 << 16  # distinct attribute blocks kept a session
 
@@ -61,7 +71,8 @@ class UpdateFault:
     """A malformed attribute that did not end the session.
 
     ``treatment``: treat-as-withdraw|attribute-discard, or ignored for what is no error but is not used: a family that
-    was not negotiated. ``data``: the attribute as received.
+    was not negotiated. ``data``: the octets at fault as received: the attribute, what of it is there where it is cut
+    short, the routes of the field (``attribute`` None), or all attributes where one is missing.
     """
 
     treatment: str
@@ -115,49 +126,60 @@ def decode_update(body: bytes, context: UpdateContext) -> Update:
     size = len(body)
     if size < 4:
         length = (HEADER_LENGTH + size).to_bytes(2, "big")
-        raise NotificationError(ErrorCode.MESSAGE_HEADER, HeaderSubcode.BAD_MESSAGE_LENGTH, length, "UPDATE too short")
+        code, subcode = ErrorCode.MESSAGE_HEADER, HeaderSubcode.BAD_MESSAGE_LENGTH
+        raise NotificationError(code, subcode, length, "UPDATE too short", body)
     start = 4 + (body[0] << 8 | body[1])
     if start > size:
-        raise _reset(UpdateSubcode.MALFORMED_ATTRIBUTE_LIST, "the withdrawn routes run past the message")
+        raise _reset(UpdateSubcode.MALFORMED_ATTRIBUTE_LIST, "the withdrawn routes run past the message", b"", body)
     end = start + (body[start - 2] << 8 | body[start - 1])
     if end > size:
-        raise _reset(UpdateSubcode.MALFORMED_ATTRIBUTE_LIST, "the attributes run past the message")
+        octets = body[start - 2 :]
+        raise _reset(UpdateSubcode.MALFORMED_ATTRIBUTE_LIST, "the attributes run past the message", b"", octets)
     block = body[start:end]
 
     # The bulk of a table: announcements in the NLRI field with attributes that have been seen before
     if start == 4 and end < size and IPV4_UNICAST in context.families:
         hit = context.cache.get(block)
         if type(hit) is DecodedAttributes and hit.has_next_hop and hit.attributes is not None:
-            nlri = _pull_classic(body[end:])
-            return Update([Reach(IPV4_UNICAST, hit.attributes, nlri)], [], None, _public(hit.faults))
+            faults = _public(hit.faults) if hit.faults else []
+            if context.add_path_receive:
+                nlri, path_ids = _pull_classic(body[end:], context)
+                return Update([Reach(IPV4_UNICAST, hit.attributes, nlri, path_ids)], [], None, faults)
+            try:
+                nlri = pull_prefixes(body[end:], AFI_IPV4)
+            except NlriError as error:
+                raise _bad_field(body[end:], error) from error
+            return Update([Reach(IPV4_UNICAST, hit.attributes, nlri)], [], None, faults)
     return _decode(body[2 : start - 2], block, body[end:], context)
 
 
 def _decode(withdrawn_field: bytes, block: bytes, nlri_field: bytes, context: UpdateContext) -> Update:
     items, cut = split_attributes(block)
-    overrun = items.pop()[1] if items and items[-1][4] > len(block) else None
-    reach_item = _find_multiprotocol(block, items, AttributeCode.MP_REACH_NLRI, overrun)
-    unreach_item = _find_multiprotocol(block, items, AttributeCode.MP_UNREACH_NLRI, overrun)
+    overrun = items.pop() if items and items[-1][4] > len(block) else None
+    reach_item = find_attribute(block, items, AttributeCode.MP_REACH_NLRI, overrun)
+    unreach_item = find_attribute(block, items, AttributeCode.MP_UNREACH_NLRI, overrun)
 
     # RFC 4724 §2: nothing at all, or a lone MP_UNREACH_NLRI without routes
     if not (block or nlri_field or withdrawn_field):
-        return _end_of_rib(IPV4_UNICAST, context)
+        return _end_of_rib(IPV4_UNICAST, bytes(4), context)
     lone = len(items) == 1 and not (cut or withdrawn_field or nlri_field)
     if lone and unreach_item is not None and unreach_item[4] - unreach_item[3] == 3:
-        return _end_of_rib(_mp_family(block, unreach_item), context)
+        return _end_of_rib(family_of(block, unreach_item), block, context)
 
     update = Update([], [], None, [])
-    gone: dict[Family, list[bytes]] = {}
-    withdrawn = _negotiated(IPV4_UNICAST, _pull_classic(withdrawn_field), context, update)
-    if withdrawn:
-        gone[IPV4_UNICAST] = withdrawn
+    gone: dict[Family, Routes] = {}
+    _withdraw(IPV4_UNICAST, _negotiated_classic(withdrawn_field, context, update), gone)
     if unreach_item is not None:
-        family, routes = _pull_unreach(block, unreach_item, context, update)
-        if family.safi == SAFI_FLOW:
-            _judge_rules(family, routes, AttributeCode.MP_UNREACH_NLRI, update)  # to count what never was here
-        if routes:
-            gone[family] = gone.get(family, []) + routes
-    nlri = _pull_classic(nlri_field)
+        family = family_of(block, unreach_item)
+        if _usable(family, context):
+            routes = pull_unreach(block, unreach_item, add_path=family in context.add_path_receive)
+            if family.safi == SAFI_FLOW:
+                # To count what never was here
+                _judge_rules(family, routes.nlri, AttributeCode.MP_UNREACH_NLRI, update)
+            _withdraw(family, routes, gone)
+        else:
+            _ignored(family, update, AttributeCode.MP_UNREACH_NLRI, block[unreach_item[2] : unreach_item[4]])
+    classic = _negotiated_classic(nlri_field, context, update)
     reach = None if reach_item is None else _pull_reach(block, reach_item, context, update)
 
     if reach is not None or nlri_field or len(items) > (unreach_item is not None) or cut:
@@ -170,60 +192,66 @@ def _decode(withdrawn_field: bytes, block: bytes, nlri_field: bytes, context: Up
                 kept = [item for item in kept if item[1] != AttributeCode.NEXT_HOP]
             rest = b"".join([block[item[2] : item[4]] for item in kept])
             rest_items = split_attributes(rest)[0]
-        decoded = _intern(rest, rest_items, cut, reachable, context)
+        tail = block[items[-1][4] if items else 0 :] if cut else b""
+        decoded = _intern(rest, rest_items, cut, tail, reachable, context)
         update.faults += _public(decoded.faults)
-        nlri = _negotiated(IPV4_UNICAST, nlri, context, update)
-        if nlri:
+        if classic.nlri:
             attributes = decoded.attributes
             if attributes is not None and not decoded.has_next_hop:
                 attributes = None
-                update.faults += _public([missing(AttributeCode.NEXT_HOP)])
-            _place(IPV4_UNICAST, nlri, attributes, update, gone)
-        if reach is not None and reach.nlri:
+                update.faults += _public([missing(AttributeCode.NEXT_HOP, block)])
+            _place(IPV4_UNICAST, classic, attributes, update, gone)
+        if reach is not None and reach.routes.nlri:
             attributes = decoded.attributes
             if attributes is not None:
-                attributes = _with_next_hop(attributes, reach.next_hop, rest, decoded, context)
-            nlri = reach.nlri
+                attributes = _with_next_hop(attributes, reach.next_hop, rest, context)
+            routes = reach.routes
             if reach.family.safi == SAFI_FLOW:
-                nlri, malformed = _judge_rules(reach.family, nlri, AttributeCode.MP_REACH_NLRI, update)
-                if malformed:
-                    _place(reach.family, malformed, None, update, gone)
-            if nlri:
-                _place(reach.family, nlri, attributes, update, gone)
+                good, malformed = _judge_rules(reach.family, routes.nlri, AttributeCode.MP_REACH_NLRI, update)
+                _withdraw(reach.family, Routes(malformed), gone)
+                routes = Routes(good)
+            if routes.nlri:
+                _place(reach.family, routes, attributes, update, gone)
 
     for family, routes in gone.items():
-        again = {prefix for r in update.announced if r.family == family for prefix in r.nlri}
-        if again:
-            # RFC 4271 §4.3: a prefix in both is treated as if it had not been withdrawn
-            routes = [prefix for prefix in routes if prefix not in again]  # noqa: PLW2901
-        if routes:
-            update.withdrawn.append(Unreach(family, routes))
+        again = {route for r in update.announced if r.family == family for route in _identities(r)}
+        # RFC 4271 §4.3: a prefix in both is treated as if it had not been withdrawn; RFC 7911 §3: of the same path
+        left = _without(routes, again) if again else routes
+        if left.nlri:
+            update.withdrawn.append(Unreach(family, left.nlri, left.path_ids))
     return update
 
 
-@dataclass(slots=True)
-class _MpReach:
-    """``occupied``: the attribute has routes, even if they are not for us to use."""
-
-    family: Family
-    next_hop: bytes | None
-    nlri: list[bytes]
-    occupied: bool
+def _reset(subcode: UpdateSubcode, reason: str, data: bytes, octets: bytes) -> NotificationError:
+    return NotificationError(ErrorCode.UPDATE_MESSAGE, subcode, data, reason, octets)
 
 
-def _reset(subcode: UpdateSubcode, reason: str, data: bytes = b"") -> NotificationError:
-    return NotificationError(ErrorCode.UPDATE_MESSAGE, subcode, data, reason)
+def _bad_field(octets: bytes, error: NlriError) -> NotificationError:
+    return _reset(UpdateSubcode.INVALID_NETWORK_FIELD, str(error), b"", octets)
 
 
 def _public(faults: Sequence[AttributeFault]) -> list[UpdateFault]:
     return [UpdateFault(f.treatment.value, f.code, f.reason, f.octets) for f in faults]
 
 
-def _pull_classic(octets: bytes) -> list[bytes]:
+def _pull_classic(octets: bytes, context: UpdateContext) -> Routes:
+    """The withdrawn routes or NLRI field; raises NotificationError 3/10 (RFC 7606 §3 i, §5.3)."""
     try:
-        return pull_prefixes(octets, AFI_IPV4)
+        if IPV4_UNICAST in context.add_path_receive:
+            return Routes(*pull_paths(octets, AFI_IPV4))
+        return Routes(pull_prefixes(octets, AFI_IPV4))
     except NlriError as error:
-        raise _reset(UpdateSubcode.INVALID_NETWORK_FIELD, str(error)) from error
+        raise _bad_field(octets, error) from error
+
+
+def _negotiated_classic(octets: bytes, context: UpdateContext, update: Update) -> Routes:
+    if not octets:
+        return NO_ROUTES
+    routes = _pull_classic(octets, context)
+    if IPV4_UNICAST in context.families:
+        return routes
+    _ignored(IPV4_UNICAST, update, None, octets)
+    return NO_ROUTES
 
 
 def _ignored(family: Family, update: Update, code: int | None, octets: bytes) -> None:
@@ -231,109 +259,40 @@ def _ignored(family: Family, update: Update, code: int | None, octets: bytes) ->
     update.faults.append(UpdateFault(Treatment.IGNORED.value, code, reason, octets))
 
 
-def _negotiated(family: Family, routes: list[bytes], context: UpdateContext, update: Update) -> list[bytes]:
-    if routes and family not in context.families:
-        _ignored(family, update, None, b"")
-        return []
-    return routes
-
-
-def _end_of_rib(family: Family, context: UpdateContext) -> Update:
+def _end_of_rib(family: Family, octets: bytes, context: UpdateContext) -> Update:
     update = Update([], [], None, [])
     if family in context.families:
         update.end_of_rib = family
     else:
-        _ignored(family, update, None, b"")
+        _ignored(family, update, None, octets)
     return update
 
 
-def _find_multiprotocol(
-    block: bytes, items: Sequence[RawAttribute], code: AttributeCode, overrun: int | None
-) -> RawAttribute | None:
-    found = [item for item in items if item[1] == code]
-    if len(found) + (overrun == code) > 1:
-        # RFC 7606 §3 g
-        raise _reset(UpdateSubcode.MALFORMED_ATTRIBUTE_LIST, f"{code.name} came twice")
-    if overrun == code:
-        # RFC 7606 §3 j: its routes cannot be told
-        raise _reset(UpdateSubcode.OPTIONAL_ATTRIBUTE, f"{code.name} runs past the attributes")
-    if not found:
-        return None
-    flags, _, _, start, end = item = found[0]
-    if (flags ^ OPTIONAL) & (OPTIONAL | TRANSITIVE):
-        raise _mp_fault(block, item, f"flags 0x{flags:02x}")
-    if end - start < (5 if code == AttributeCode.MP_REACH_NLRI else 3):
-        raise _mp_fault(block, item, f"length {end - start}")
-    return item
-
-
-def _mp_fault(block: bytes, item: RawAttribute, reason: str) -> NotificationError:
-    name = AttributeCode(item[1]).name
-    return _reset(UpdateSubcode.OPTIONAL_ATTRIBUTE, f"{name}: {reason}", block[item[2] : item[4]])
-
-
-def _mp_family(block: bytes, item: RawAttribute) -> Family:
-    start = item[3]
-    return Family(block[start] << 8 | block[start + 1], block[start + 2])
-
-
 def _usable(family: Family, context: UpdateContext) -> bool:
-    return family in context.families and family.afi in {AFI_IPV4, AFI_IPV6} and family.safi in _SAFIS
+    return family in context.families and family.afi in AFIS and family.safi in SAFIS
 
 
-def _pull_routes(family: Family, octets: bytes, block: bytes, item: RawAttribute) -> list[bytes]:
-    try:
-        return pull_flows(octets) if family.safi == SAFI_FLOW else pull_prefixes(octets, family.afi)
-    except NlriError as error:
-        raise _mp_fault(block, item, str(error)) from error
-
-
-def _pull_unreach(
-    block: bytes, item: RawAttribute, context: UpdateContext, update: Update
-) -> tuple[Family, list[bytes]]:
-    """RFC 4760 §4."""
-    family = _mp_family(block, item)
-    if not _usable(family, context):
-        _ignored(family, update, AttributeCode.MP_UNREACH_NLRI, block[item[2] : item[4]])
-        return family, []
-    return family, _pull_routes(family, block[item[3] + 3 : item[4]], block, item)
-
-
-def _pull_reach(block: bytes, item: RawAttribute, context: UpdateContext, update: Update) -> _MpReach:
-    """RFC 4760 §3: family, next hop with its length octet, a reserved octet, routes."""
-    _, _, position, start, end = item
-    family = _mp_family(block, item)
-    length = block[start + 3]
-    routes_start = start + 4 + length + 1
-    if routes_start > end:
-        raise _mp_fault(block, item, f"next hop of {length} octets")
-    occupied = routes_start < end
-    if not _usable(family, context):
-        _ignored(family, update, AttributeCode.MP_REACH_NLRI, block[position:end])
-        return _MpReach(family, None, [], occupied)
-    next_hop: bytes | None = block[start + 4 : start + 4 + length]
-    if family.safi == SAFI_FLOW:
-        next_hop = None  # RFC 8955 §4: ignored on receipt
-    elif length not in _next_hop_lengths(family, context):
-        # RFC 7606 §7.11
-        raise _mp_fault(block, item, f"next hop of {length} octets")
-    return _MpReach(family, next_hop, _pull_routes(family, block[routes_start:end], block, item), occupied)
-
-
-_SAFIS = frozenset({SAFI_UNICAST, SAFI_FLOW})
-
-
-def _next_hop_lengths(family: Family, context: UpdateContext) -> tuple[int, ...]:
-    """RFC 2545 §3, RFC 8950 §3."""
-    if family.afi == AFI_IPV6:
-        return (16, 32)
-    return (4, 16, 32) if family in context.extended_next_hop else (4,)
+def _pull_reach(block: bytes, item: RawAttribute, context: UpdateContext, update: Update) -> MpReach:
+    family = family_of(block, item)
+    usable = _usable(family, context)
+    if not usable:
+        _ignored(family, update, AttributeCode.MP_REACH_NLRI, block[item[2] : item[4]])
+    return pull_reach(
+        block,
+        item,
+        usable=usable,
+        extended_next_hop=family in context.extended_next_hop,
+        add_path=family in context.add_path_receive,
+    )
 
 
 def _intern(
-    rest: bytes, items: Sequence[RawAttribute], cut: str | None, reachable: bool, context: UpdateContext
+    rest: bytes, items: Sequence[RawAttribute], cut: str | None, tail: bytes, reachable: bool, context: UpdateContext
 ) -> DecodedAttributes:
-    """``rest`` decoded, from the cache if it is there; raises what RFC 7606 §5.2 makes of a fault without routes."""
+    """``rest`` decoded, from the cache if it is there; ``tail``: the octets behind it that are ``cut`` short.
+
+    Raises what RFC 7606 §5.2 makes of a fault without routes.
+    """
     hit = None if cut else context.cache.get(rest)
     if type(hit) is DecodedAttributes:
         return hit
@@ -346,11 +305,11 @@ def _intern(
     if cut:
         subcode = UpdateSubcode.MALFORMED_ATTRIBUTE_LIST
         decoded.attributes = None
-        decoded.faults.append(AttributeFault(Treatment.TREAT_AS_WITHDRAW, None, subcode, cut, b"", b""))
+        decoded.faults.append(AttributeFault(Treatment.TREAT_AS_WITHDRAW, None, subcode, cut, tail, b""))
     fault = decoded.withdraw
     if fault is not None and not reachable:
         # RFC 7606 §5.2: without a route in sight we cannot tell that the routes were found
-        raise _reset(fault.subcode, fault.reason, fault.data)
+        raise _reset(fault.subcode, fault.reason, fault.data, fault.octets)
     if decoded.attributes is not None:
         _remember(context, rest, decoded)
     return decoded
@@ -363,11 +322,7 @@ def _remember(context: UpdateContext, key: bytes, value: object) -> None:
 
 
 def _with_next_hop(
-    attributes: PathAttributes,
-    next_hop: bytes | None,
-    rest: bytes,
-    decoded: DecodedAttributes,
-    context: UpdateContext,
+    attributes: PathAttributes, next_hop: bytes | None, rest: bytes, context: UpdateContext
 ) -> PathAttributes:
     if next_hop == attributes.next_hop:
         return attributes
@@ -401,16 +356,35 @@ def _judge_rules(
 
 
 def _place(
-    family: Family,
-    routes: list[bytes],
-    attributes: PathAttributes | None,
-    update: Update,
-    gone: dict[Family, list[bytes]],
+    family: Family, routes: Routes, attributes: PathAttributes | None, update: Update, gone: dict[Family, Routes]
 ) -> None:
     if attributes is None:
-        gone[family] = gone.get(family, []) + routes
+        _withdraw(family, routes, gone)
     else:
-        update.announced.append(Reach(family, attributes, routes))
+        update.announced.append(Reach(family, attributes, routes.nlri, routes.path_ids))
+
+
+def _withdraw(family: Family, routes: Routes, gone: dict[Family, Routes]) -> None:
+    if not routes.nlri:
+        return
+    before = gone.get(family)
+    if before is None:
+        gone[family] = routes
+        return
+    path_ids = None if routes.path_ids is None else [*(before.path_ids or ()), *routes.path_ids]
+    gone[family] = Routes(before.nlri + routes.nlri, path_ids)
+
+
+def _identities(routes: Routes | Reach) -> Iterable[object]:
+    """What tells a route from others of its family: the prefix, and its path identifier (RFC 7911 §3)."""
+    return routes.nlri if routes.path_ids is None else zip(routes.path_ids, routes.nlri, strict=True)
+
+
+def _without(routes: Routes, again: set[object]) -> Routes:
+    if routes.path_ids is None:
+        return Routes([nlri for nlri in routes.nlri if nlri not in again])
+    left = [route for route in zip(routes.path_ids, routes.nlri, strict=True) if route not in again]
+    return Routes([nlri for _, nlri in left], [path_id for path_id, _ in left])
 
 
 # -- sending -----------------------------------------------------------------------------------------------
@@ -425,8 +399,9 @@ def encode_announce(
     """Whole UPDATE messages that announce ``nlri``, as few as ``context.max_length`` allows.
 
     The attributes are written as given. IPv4 unicast with a 4-octet next hop goes into the NLRI field, all else into
-    MP_REACH_NLRI, which comes first (RFC 7606 §5.1). Raises ValueError for a next hop that does not fit the family and
-    for attributes that leave no room.
+    MP_REACH_NLRI, which comes first (RFC 7606 §5.1). Of families in ``context.add_path_send`` each of ``nlri`` begins
+    with its 4-octet path identifier. Raises ValueError for a next hop that does not fit the family or that was not
+    negotiated for it, and for attributes that leave no room.
     """
     next_hop = b"" if family.safi == SAFI_FLOW else attributes.next_hop
     if next_hop is None:
@@ -437,6 +412,8 @@ def encode_announce(
         return [_update(b"", block, chunk) for chunk in _chunks(nlri, room)]
     if family.safi != SAFI_FLOW and len(next_hop) not in {16, 32}:
         raise ValueError(f"a next hop of {len(next_hop)} octets for {family}")
+    if family == IPV4_UNICAST and family not in context.extended_next_hop:
+        raise ValueError(f"IPv6 next hops for {family} were not negotiated (RFC 8950 §4)")
     rest = encode_attributes(attributes, asn4=context.asn4, with_next_hop=False)
     head = _family_octets(family) + bytes((len(next_hop),)) + next_hop + b"\x00"
     room = context.max_length - _FIXED - len(rest) - _MP_HEADER - len(head)
@@ -447,7 +424,10 @@ def encode_announce(
 
 
 def encode_withdraw(family: Family, nlri: Sequence[bytes], context: UpdateContext) -> list[bytes]:
-    """Whole UPDATE messages that withdraw ``nlri``: IPv4 unicast in the classic field, all else in MP_UNREACH_NLRI."""
+    """Whole UPDATE messages that withdraw ``nlri``: IPv4 unicast in the classic field, all else in MP_UNREACH_NLRI.
+
+    Path identifiers as in ``encode_announce``.
+    """
     if family == IPV4_UNICAST:
         return [_update(chunk, b"", b"") for chunk in _chunks(nlri, context.max_length - _FIXED)]
     head = _family_octets(family)

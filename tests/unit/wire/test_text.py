@@ -185,7 +185,18 @@ def test_rfc8092_5_large_community_text() -> None:
         ("bandwidth:65000:1250000", "4004fde849989680"),
         ("bandwidth:65000:0", "4004fde800000000"),
         ("bandwidth:65000:0.1", "4004fde83dcccccd"),
-        ("ext:0x030b000000000064", "030b000000000064"),
+        ("ext:0x030b000000000064", "030b000000000064"),  # a type that we do not know
+        ("ext:0x4002fde800000001", "4002fde800000001"),  # non-transitive: not what rt: writes
+        ("ext:0x0004fde849989680", "0004fde849989680"),  # transitive link bandwidth
+        ("ext:0x0002000000000001", "0002000000000001"),  # AS 0 has no spelling
+        ("ext:0x4004fde87f800000", "4004fde87f800000"),  # an infinite bandwidth
+        ("ext:0x4004fde8bf800000", "4004fde8bf800000"),  # a negative one
+        ("ext:0x800600000000c34f", "800600000000c34f"),
+        # RFC 5701 §2
+        ("rt:[2001:db8::1]:7", "000220010db80000000000000000000000010007"),
+        ("soo:[::]:65535", "000300000000000000000000000000000000ffff"),
+        ("ext:0x400220010db80000000000000000000000010007", "400220010db80000000000000000000000010007"),
+        ("ext:0x000d20010db80000000000000000000000010007", "000d20010db80000000000000000000000010007"),
     ],
 )
 def test_extended_communities_both_ways(item: str, octets: str) -> None:
@@ -214,7 +225,8 @@ def test_other_spellings_of_extended_communities(item: str, octets: str) -> None
         *("rt:65000", "rt:65000:4294967296", "rt:65536:65536", "rt:192.0.2.1:65536", "rt:0:1", "rt:x:1"),
         *("rt:1:2:3", "rt:192.0.2.1L:1", "foo:1:2", "ext:0x00", "ext:0002fde800000001", "bandwidth:1"),
         *("bandwidth:65536:1", "bandwidth:1:-1", "bandwidth:1:nan", "bandwidth:1:inf", "bandwidth:1:1e39"),
-        "bandwidth:1:1_0",
+        *("bandwidth:1:1_0", "rt:[2001:db8::1]", "rt:[2001:db8::1]:65536", "rt:[192.0.2.1]:1", "rt:[fe80::1%1]:1"),
+        *("rt:[2001:db8::1:1", "rt:[]:1", "ext:0x" + "0" * 18, "ext:0x" + "0" * 41, "bandwidth:[::]:1"),
     ],
 )
 def test_bad_extended_community_is_refused(item: str) -> None:
@@ -223,11 +235,12 @@ def test_bad_extended_community_is_refused(item: str) -> None:
 
 
 def test_communities_are_sorted_into_their_attributes_in_order() -> None:
-    items = ["101", "65000:1:2", "202", "rt:65000:1", "65000:99", "no-export"]
+    items = ["101", "65000:1:2", "202", "rt:[2001:db8::1]:7", "rt:65000:1", "65000:99", "no-export"]
     assert text.parse_communities(items) == Communities(
         standard=(101, 202, 65000 << 16 | 99, 0xFFFFFF01),
         extended=(bytes.fromhex("0002fde800000001"),),
         large=((65000, 1, 2),),
+        ipv6_extended=(bytes.fromhex("000220010db80000000000000000000000010007"),),
     )
 
 
@@ -245,13 +258,21 @@ def test_bad_item_in_a_list_is_named(item: str) -> None:
     assert repr(item) in str(error.value)
 
 
+IPV6_EXTENDED = st.tuples(
+    st.sampled_from([0x00, 0x40]), st.sampled_from([2, 3, 13]), st.binary(min_size=18, max_size=18)
+).map(lambda parts: bytes(parts[:2]) + parts[2])
+
+
 @given(
     st.lists(U32, unique=True),
     st.lists(st.binary(min_size=8, max_size=8), unique=True),
     st.lists(st.tuples(U32, U32, U32), unique=True),
+    st.lists(IPV6_EXTENDED, unique=True),
 )
-def test_communities_parse_back(standard: list[int], extended: list[bytes], large: list[tuple[int, int, int]]) -> None:
-    communities = Communities(tuple(standard), tuple(extended), tuple(large))
+def test_communities_parse_back(
+    standard: list[int], extended: list[bytes], large: list[tuple[int, int, int]], ipv6_extended: list[bytes]
+) -> None:
+    communities = Communities(tuple(standard), tuple(extended), tuple(large), tuple(ipv6_extended))
     assert text.parse_communities(text.format_communities(communities)) == communities
 
 

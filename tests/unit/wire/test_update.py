@@ -453,10 +453,11 @@ def test_rfc7607_and_4271_paths_that_are_fine() -> None:
 
 
 @pytest.mark.parametrize("attribute", ["80 1a 0b 01 000b 0000000000000001", "80 1a 00", "c0 1a 01 00"])
-def test_rfc7311_3_aigp_is_dropped_quietly(attribute: str) -> None:
+def test_rfc7311_3_3_aigp_is_discarded_and_counted(attribute: str) -> None:
     got = read(BASE + attribute, ROUTE)
     assert the_attributes(got) == the_attributes(read(BASE, ROUTE))
-    assert got.faults == []
+    assert brief(got) == [(D, 26)]
+    assert got.faults[0].data == bytes.fromhex(attribute)
 
 
 def test_rfc4271_5_unknown_attributes() -> None:
@@ -466,7 +467,8 @@ def test_rfc4271_5_unknown_attributes() -> None:
         UnknownAttribute(0xE0, 0x65, b""),
         UnknownAttribute(0xE0, 0x66, b"\x07"),
     )
-    assert got.faults == []
+    # §6.3: a non-transitive one is ignored, which is no error, and counted
+    assert got.faults == [UpdateFault(IGNORED, 0x64, got.faults[0].reason, bytes.fromhex("80640107"))]
 
 
 @pytest.mark.parametrize("flags", ["00", "40"])

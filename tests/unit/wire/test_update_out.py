@@ -319,13 +319,20 @@ unknown_attributes = st.lists(
 ).map(lambda attributes: tuple(sorted(attributes, key=lambda attribute: attribute.code)))
 
 
+def next_hops(size: int) -> st.SearchStrategy[bytes]:
+    if size < 32:
+        return st.binary(min_size=size, max_size=size)
+    tail = st.binary(min_size=14, max_size=14)
+    return st.tuples(tail, tail).map(lambda t: b"\x20\x01" + t[0] + b"\xfe\x80" + t[1])  # global and link-local
+
+
 @st.composite
 def announcements(draw: st.DrawFn) -> tuple[UpdateContext, Family, PathAttributes, list[bytes]]:
     external = draw(st.booleans())
     context = session(asn4=draw(st.booleans()), external=external, max_length=draw(st.sampled_from([4096, 65535])))
     family = draw(st.sampled_from([IPV4_UNICAST, IPV6_UNICAST]))
     sizes = [4, 16, 32] if family == IPV4_UNICAST else [16, 32]
-    next_hop = draw(st.sampled_from(sizes).flatmap(lambda size: st.binary(min_size=size, max_size=size)))
+    next_hop = draw(st.sampled_from(sizes).flatmap(next_hops))
     inside = st.none() if external else addresses
     attributes = PathAttributes(
         origin=draw(st.integers(0, 2)),
