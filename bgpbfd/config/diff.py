@@ -7,8 +7,22 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
 
-from bgpbfd.config.model import Announced, BfdProfile, BfdSettings, Config, PeerConfig, StaticFlow
+import msgspec
+
+from bgpbfd.config.model import (
+    Announced,
+    BfdProfile,
+    BfdSettings,
+    Config,
+    GracefulRestart,
+    MaxPrefixes,
+    PeerConfig,
+    Secret,
+    StaticFlow,
+)
+from bgpbfd.config.values import key_text
 from bgpbfd.core import Family, PeerId, Prefix
+from bgpbfd.policy.policy import Policy
 from bgpbfd.wire.flowspec_text import nlri_text
 
 MAX_NAMED = 5
@@ -34,10 +48,15 @@ PEER_IMPACTS: dict[str, Impact] = {
     "passive": Impact.HITLESS,
     "dest_port": Impact.HITLESS,  # of the next dial
     "max_prefixes": Impact.HITLESS,
+    "max_neighbors": Impact.HITLESS,
+    "md5_password": Impact.HITLESS,  # of the live connection: both ends have the hold time to change it
+    "md5_password_file": Impact.HITLESS,
     "advertise_sources": Impact.SOFT,
     "next_hop_self": Impact.SOFT,
     "import_policy": Impact.SOFT,
     "export_policy": Impact.SOFT,
+    "route_reflector_client": Impact.SOFT,
+    "graceful_shutdown": Impact.SOFT,
     "enabled": Impact.SESSION_RESET,
 }
 """Impacts by key; what is not here goes into the OPEN or the TCP connection and waits for a session."""
@@ -104,19 +123,24 @@ class PeerChanged:
     def impact(self) -> Impact:
         if not self.old.enabled:  # there is no session to disturb
             return Impact.HITLESS
-        return max(PEER_IMPACTS.get(key, Impact.SESSION_RESET) for key in self.keys)
+        return max(map(self._impact_of, self.keys))
 
     @property
     def reset_keys(self) -> tuple[str, ...]:
         """The keys that are in force from the next session on; ``enabled`` acts at once and is not among them."""
         waiting = (key for key in self.keys if key != "enabled")
-        return tuple(key for key in waiting if PEER_IMPACTS.get(key, Impact.SESSION_RESET) is Impact.SESSION_RESET)
+        return tuple(key for key in waiting if self._impact_of(key) is Impact.SESSION_RESET)
 
     @property
     def text(self) -> str:
-        return ", ".join(
-            f"{key} {_shown(getattr(self.old, key))} → {_shown(getattr(self.new, key))}" for key in self.keys
-        )
+        return ", ".join(f"{key} {_difference(getattr(self.old, key), getattr(self.new, key))}" for key in self.keys)
+
+    def _impact_of(self, key: str) -> Impact:
+        if key == "graceful_restart":
+            was, now = self.old.graceful_restart, self.new.graceful_restart
+            if msgspec.structs.replace(was, on_stop=now.on_stop) == now:  # the OPEN does not say it
+                return Impact.HITLESS
+        return PEER_IMPACTS.get(key, Impact.SESSION_RESET)
 
 
 @dataclass(slots=True, frozen=True)
@@ -198,7 +222,10 @@ class RoutesChanged:
 
 @dataclass(slots=True, frozen=True)
 class GlobalChanged:
-    """A key outside peers and routes; ``key`` as in ``bfd.bind``. Peers that inherit it have their own changes."""
+    """A key outside peers and routes; ``key`` as in ``bfd.bind``, ``policies.NAME`` of one policy.
+
+    Peers that inherit it, or use another policy than before, have their own changes.
+    """
 
     key: str
     old: object
@@ -210,11 +237,12 @@ class GlobalChanged:
 
     @property
     def impact(self) -> Impact:
-        return Impact.SOFT if self.key == "policies" else Impact.HITLESS
+        policy_stays = isinstance(self.old, Policy) and isinstance(self.new, Policy)
+        return Impact.SOFT if policy_stays or self.key == "cluster_id" else Impact.HITLESS
 
     @property
     def text(self) -> str:
-        return f"{_shown(self.old)} → {_shown(self.new)}"
+        return _difference(self.old, self.new)
 
 
 Change: TypeAlias = (
@@ -240,16 +268,20 @@ def diff(old: Config, new: Config) -> list[Change]:
 
 
 def _globals(old: Config, new: Config) -> Iterable[GlobalChanged]:
-    for key in ("router_id", "default_as", "bgp_socket", "api_socket", "poll_interval"):
+    for key in ("router_id", "default_as", "bgp_socket", "api_socket", "poll_interval", "cluster_id"):
         if getattr(old, key) != getattr(new, key):
             yield GlobalChanged(key, getattr(old, key), getattr(new, key))
     for section in ("api", "log", "bfd"):
         was, now = getattr(old, section), getattr(new, section)
         for key in _changed_keys(was, now):
             yield GlobalChanged(f"{section}.{key}", getattr(was, key), getattr(now, key))
-    for key in ("services", "hooks", "policies"):
+    for key in ("services", "hooks"):
         if getattr(old, key) != getattr(new, key):
             yield GlobalChanged(key, getattr(old, key), getattr(new, key))
+    for name in dict.fromkeys((*old.policies, *new.policies)):
+        before, after = old.policies.get(name), new.policies.get(name)
+        if before != after:
+            yield GlobalChanged(f"policies.{key_text(name)}", before, after)
 
 
 def _peer(old: PeerConfig, new: PeerConfig) -> Iterable[Change]:
@@ -298,6 +330,13 @@ def _named(routes: tuple[Announced, ...]) -> str:
     return named if len(routes) <= MAX_NAMED else f"{named} and {len(routes) - MAX_NAMED} more"
 
 
+def _difference(old: object, new: object) -> str:
+    """What is long or secret is not repeated."""
+    if isinstance(old, Secret | Policy) or isinstance(new, Secret | Policy):
+        return "added" if old is None else "removed" if new is None else "changed"
+    return f"{_shown(old)} → {_shown(new)}"
+
+
 def _shown(value: object) -> str:
     match value:
         case None:
@@ -310,6 +349,8 @@ def _shown(value: object) -> str:
             return "[" + ", ".join(_shown(item) for item in value) + "]"
         case BfdProfile():
             return f"{value.transmit_interval_ms}/{value.receive_interval_ms} ms × {value.detect_multiplier}"
+        case GracefulRestart() | MaxPrefixes():
+            return _shown({key: item for key, item in msgspec.structs.asdict(value).items() if item is not None})
         case dict():
             return "{" + ", ".join(f"{key}: {_shown(item)}" for key, item in value.items()) + "}"
         case _:

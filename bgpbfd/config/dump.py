@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 import msgspec
 
-from bgpbfd.config.model import ApiConfig, Config, Listen, PeerConfig, Secret, StaticFlow, StaticRoute, UnixListen
+from bgpbfd.config import support
+from bgpbfd.config.model import (
+    ApiConfig,
+    BfdProfile,
+    Config,
+    Listen,
+    PeerConfig,
+    Secret,
+    StaticFlow,
+    StaticRoute,
+    UnixListen,
+)
 from bgpbfd.core import Family, Prefix
 from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.flowspec_text import format_actions, nlri_matches, split_actions
@@ -16,12 +28,18 @@ MASKED = "…"
 
 
 def dump_config(config: Config) -> dict[str, object]:
-    """JSON-able, keys as in the file; what is unset is left out. ``warnings`` and ``files`` are told beside it."""
-    return _struct(config)
+    """JSON-able, in the keys and forms of the file, and so read again as the same configuration, secrets excepted.
+
+    What is unset is left out; the result of one load (``warnings``, ``files``) is no part of it.
+    """
+    return {key: value for key, value in _struct(config).items() if key not in {"warnings", "files"}}
 
 
-def _worth(value: object) -> bool:
-    return value is not None and value not in ((), {})
+@cache
+def _says_something_empty(struct: type[msgspec.Struct]) -> frozenset[str]:
+    """The fields where an empty list is not the same as nothing."""
+    fields = msgspec.structs.fields(struct)
+    return frozenset(field.name for field in fields if isinstance(field.default, tuple) and field.default)
 
 
 def _plain(value: object) -> object:
@@ -36,6 +54,9 @@ def _plain(value: object) -> object:
             return dump_flow(value)
         case PeerConfig():
             return _peer(value)
+        case BfdProfile():
+            # what is not there yet is refused as a key even with its default
+            return {k: v for k, v in _struct(value).items() if not support.listed(f"bfd.profiles.*.{k}")}
         case Family() | Prefix() | Listen() | UnixListen():
             return str(value)
         case msgspec.Struct():
@@ -49,13 +70,19 @@ def _plain(value: object) -> object:
 
 
 def _struct(value: msgspec.Struct) -> dict[str, object]:
-    fields = value.__struct_fields__
-    return {name: _plain(getattr(value, name)) for name in fields if _worth(getattr(value, name))}
+    plain = {}
+    for name in value.__struct_fields__:
+        item = getattr(value, name)
+        if item is not None and (item not in ((), {}) or name in _says_something_empty(type(value))):
+            plain[name] = _plain(item)
+    return plain
 
 
 def _peer(peer: PeerConfig) -> dict[str, object]:
     plain = _struct(peer)
     del plain["id"]
+    if peer.md5_password_file is not None:
+        plain.pop("md5_password", None)  # which is the file's
     return {**plain, "remote_ip": peer.id}  # with its scope
 
 

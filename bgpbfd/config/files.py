@@ -41,6 +41,15 @@ def read_text(path: Path, *, pipe: bool = False) -> str:
         raise ValueError(f"{path} is not UTF-8 text: line {line}, byte {error.start}") from None
 
 
+def beside(faults: FaultList, path: str, base: Path) -> Path:
+    """What a file's name at ``path`` is relative to: the directory of the file that has the key.
+
+    ``base`` is that of the main one.
+    """
+    file = faults.origin(path).file
+    return base if file == faults.source else Path(file).parent
+
+
 class Loader:
     """Parses a file and all that it includes into one table; notes where each part was written."""
 

@@ -12,15 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bgpbfd.config.faults import FaultList
-from bgpbfd.config.files import read_text
+from bgpbfd.config.files import beside, read_text
 from bgpbfd.config.model import StaticRoute
 from bgpbfd.config.names import parse_address, parse_network
 from bgpbfd.config.values import Table, integer, shown, string, text_list
 from bgpbfd.core import AFI_IPV4, AFI_IPV6, Prefix
 from bgpbfd.wire.attributes import PathAttributes
-from bgpbfd.wire.text import parse_as_path, parse_communities, parse_origin
+from bgpbfd.wire.text import MAX_U32, parse_as_path, parse_communities, parse_origin
 
-MAX_U32 = 0xFFFFFFFF
 MAX_FILE_FAULTS = 100
 ATTRIBUTE_KEYS = ("next_hop", "origin", "as_path", "local_pref", "multi_exit_disc", "communities")
 ROUTE_KEYS = ("prefix", "routes_file", *ATTRIBUTE_KEYS)
@@ -117,7 +116,7 @@ class RouteReader:
     def _from_file(self, name: object, path: str, attributes: PathAttributes) -> RouteSource | None:
         key = f"{path}.routes_file"
         try:
-            file = self._base / string(name)
+            file = beside(self._faults, key, self._base) / string(name)
             text = read_text(file)
         except ValueError as error:
             self._faults.add(key, str(error))
@@ -153,6 +152,7 @@ def path_attributes(table: Table) -> PathAttributes:
         local_pref=table.get("local_pref", _optional_u32, None),
         communities=communities.standard,
         extended_communities=communities.extended,
+        ipv6_extended_communities=communities.ipv6_extended,
         large_communities=communities.large,
     )
 

@@ -5,10 +5,13 @@ A path has ``[]`` for a list's index and ``*`` for a name of the user's choice.
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Callable
 from typing import TypeAlias
 
 REASON = "is not supported yet"
+TCP_AO_INFO = 40  # linux/tcp.h, since Linux 6.7
 
 Asks: TypeAlias = Callable[[object], bool]
 """Whether a value asks for the feature; one that only says "off" is taken."""
@@ -24,14 +27,6 @@ def _unless_false(value: object) -> bool:
 
 def _unless_empty(value: object) -> bool:
     return value not in ([], {})
-
-
-def _unless_off(value: object) -> bool:
-    return value != "off"
-
-
-def _unless_disabled(value: object) -> bool:
-    return value is not False and not (isinstance(value, dict) and value.get("enabled") is False)
 
 
 def _if_strict(value: object) -> bool:
@@ -56,20 +51,7 @@ _UNSUPPORTED: dict[str, Asks] = {
     "api.token_file": _always,
     "api.metrics": _unless_false,
     "bfd.sessions": _unless_empty,
-    "peers[].md5_password": _always,
-    "peers[].md5_password_file": _always,
-    "peers[].ttl_security": _unless_false,
-    "peers[].multihop": _unless_false,
-    "peers[].extended_next_hop": _unless_false,
-    "peers[].add_path": _unless_off,
-    "peers[].graceful_restart": _unless_disabled,
-    "cluster_id": _always,
-    "peers[].role": _always,
-    "peers[].role_strict": _unless_false,
-    "peers[].enforce_first_as": _always,
-    "peers[].route_reflector_client": _unless_false,
-    "peers[].graceful_shutdown": _unless_false,
-    "peers[].max_neighbors": _always,
+    "peers[].tcp_ao": _always,
     "peers[].import_policy": _always,
     "peers[].export_policy": _always,
     "peers[].bfd.mode": _if_strict,
@@ -82,7 +64,26 @@ def listed(path: str) -> bool:
     return path in _UNSUPPORTED
 
 
-def refused(path: str, value: object) -> bool:
-    """Whether the value asks for a feature that is not there."""
+def refusal(path: str, value: object) -> str | None:
+    """Why the value is refused, where it asks for a feature that is not there."""
     asks = _UNSUPPORTED.get(path)
-    return asks is not None and asks(value)
+    if asks is None or not asks(value):
+        return None
+    return tcp_ao_refusal(kernel_has_tcp_ao()) if path == "peers[].tcp_ao" else REASON
+
+
+def tcp_ao_refusal(in_kernel: bool) -> str:
+    """RFC 5925: what to do instead, and whether a newer kernel would be part of it."""
+    if in_kernel:
+        return f"{REASON}: use md5_password"
+    return "this kernel has no TCP-AO (Linux 6.7 with CONFIG_TCP_AO): use md5_password"
+
+
+def kernel_has_tcp_ao() -> bool:
+    """Whether the kernel knows the socket option at all; with TCP-AO it knows of no key on a new socket (ENOENT)."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.getsockopt(socket.IPPROTO_TCP, TCP_AO_INFO, 128)
+    except OSError as error:
+        return error.errno != errno.ENOPROTOOPT
+    return True

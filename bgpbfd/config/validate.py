@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from bgpbfd.config.faults import FaultList
@@ -10,13 +11,13 @@ from bgpbfd.config.flows import FlowSource
 from bgpbfd.config.model import Config, PeerConfig
 from bgpbfd.config.names import Network, did_you_mean, parse_address, peer_id
 from bgpbfd.config.routes import RouteSource
-from bgpbfd.config.values import shown
+from bgpbfd.config.values import key_text, shown
 from bgpbfd.core import AFI_IPV4, Prefix
 
 
 @dataclass(slots=True)
 class PeerDraft:
-    """A peer as read, and where its parts stand; ``as_known`` is False where remote_as stands in for a fault."""
+    """A peer as read, and where its parts stand; ``as_known`` is False where an AS number stands in for a fault."""
 
     path: str
     peer: PeerConfig
@@ -30,6 +31,7 @@ def check(config: Config, drafts: list[PeerDraft], routes: list[RouteSource], fa
     _duplicate_peers(drafts, faults)
     for draft in drafts:
         _addresses(draft, faults)
+        _session(draft, faults)
         _bfd(config, draft, faults)
         _peer_routes(draft, faults)
         _peer_flows(draft, faults)
@@ -39,6 +41,19 @@ def check(config: Config, drafts: list[PeerDraft], routes: list[RouteSource], fa
     for source in routes:
         next_hop_family(faults, source, extended_next_hop=extended)
         _loopback_next_hop(faults, source, loopback=loopback)
+
+
+def warnings(config: Config, drafts: list[PeerDraft], faults: FaultList) -> Iterator[str]:
+    """What is right, and probably not what was meant."""
+    for draft in drafts:
+        peer = draft.peer
+        if "peer" in peer.advertise_sources and not peer.internal and peer.export_policy is None:
+            where = faults.where(f"{draft.path}.advertise_sources")
+            yield f"{where}: sends no learned routes without export_policy (RFC 8212)"
+    used = {name for peer in config.peers for name in (peer.import_policy, peer.export_policy)}
+    for name in config.policies:
+        if name not in used:
+            yield f"{faults.where(f'policies.{key_text(name)}')}: no peer uses it"
 
 
 def match_dynamic(config: Config, address: str) -> PeerConfig | None:
@@ -126,6 +141,29 @@ def _addresses(draft: PeerDraft, faults: FaultList) -> None:
         faults.add(path, "is the neighbor's own address, remote_ip: set an address of this host")
     elif local.version == 6 and local.is_link_local and peer.interface is None:
         faults.add(path, "a link-local address needs its interface: set interface")
+
+
+def _session(draft: PeerDraft, faults: FaultList) -> None:
+    peer = draft.peer
+
+    def fault(key: str, reason: str) -> None:
+        faults.add(f"{draft.path}.{key}", reason)
+
+    if peer.ttl_security is not None and peer.multihop is not None:
+        fault("multihop", "ttl_security says how far the neighbor is already: set one of the two")
+    if peer.max_neighbors is not None and not peer.dynamic:
+        fault("max_neighbors", f"is for networks, and {peer.id} is one neighbor")
+    if peer.role_strict and peer.role is None:
+        fault("role_strict", 'needs role, which says what we are to the neighbor, such as "customer"')
+    if not draft.as_known:
+        return
+    if peer.internal:
+        if peer.role is not None:
+            # RFC 9234 §4.1
+            fault("role", "is for external peers, and remote_as is our own AS")
+    elif peer.route_reflector_client:
+        # RFC 4456 §6
+        fault("route_reflector_client", "is for internal peers, and remote_as is another AS")
 
 
 def _bfd(config: Config, draft: PeerDraft, faults: FaultList) -> None:

@@ -6,6 +6,7 @@ of a wrong type is never repeated in the reason: it may be a secret in the wrong
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -16,7 +17,7 @@ from bgpbfd.config import support
 from bgpbfd.config.faults import FaultList
 from bgpbfd.config.model import ApiListen, Listen, UnixListen
 from bgpbfd.config.names import did_you_mean, parse_address
-from bgpbfd.wire.text import parse_asn, parse_router_id
+from bgpbfd.wire.text import MAX_U32, parse_asn, parse_router_id
 
 T = TypeVar("T")
 Parser: TypeAlias = Callable[[object], T]
@@ -129,6 +130,17 @@ def router_id(value: object) -> str:
     return text
 
 
+def cluster_id(value: object) -> str | None:
+    """RFC 4456 §7: four octets, not zero, as an IPv4 address or its number; canonical text."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(ipaddress.IPv4Address(integer(1, MAX_U32)(value)))
+    try:
+        return router_id(value)
+    except ValueError:
+        shows = f"{shown(value)}: " if isinstance(value, str) else ""
+        raise ValueError(f'{shows}expected an IPv4 address such as "192.0.2.1", or a number from 1') from None
+
+
 def address(value: object) -> str:
     """Canonical text, with its scope if it has one; a host's address, so neither multicast nor unspecified."""
     parsed, scope = parse_address(string(value))
@@ -212,10 +224,11 @@ class Table:
         self.raw: dict[str, object] = {}
         for key, value in raw.items():
             pattern_of_key = f"{pattern}.{key}" if pattern else key
-            if key not in known:
+            missing = support.refusal(pattern_of_key, value)
+            if missing is not None:
+                self.fault(key, missing)
+            elif key not in known:
                 self.fault(key, f"unknown key; {did_you_mean(key, known)}")
-            elif support.refused(pattern_of_key, value):
-                self.fault(key, support.REASON)
             elif not support.listed(pattern_of_key) or pattern_of_key.endswith(".mode"):
                 self.raw[key] = value
 

@@ -35,6 +35,7 @@ from bgpbfd.config.model import (
     StaticRoute,
 )
 from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST, Prefix
+from bgpbfd.policy.policy import Policy
 from bgpbfd.wire.attributes import PathAttributes
 
 HEAD = 'router_id = "192.0.2.10"\ndefault_as = 65010\n'
@@ -51,6 +52,10 @@ def changes(old: str, new: str) -> list[Change]:
         ('description = "x"', "hitless"),
         ("passive = true", "hitless"),
         ("max_prefixes = 5", "hitless"),
+        ("max_prefixes = { limit = 5, warning = 50 }", "hitless"),
+        ('md5_password = "x"', "hitless"),
+        ('graceful_restart = { enabled = false, on_stop = "retain" }', "hitless"),
+        ("graceful_shutdown = true", "soft"),
         ("next_hop_self = true", "soft"),
         ('advertise_sources = ["api", "peer"]', "soft"),
         ("hold_timer = 90", "session-reset"),
@@ -58,6 +63,14 @@ def changes(old: str, new: str) -> list[Change]:
         ("local_as = 65011", "session-reset"),
         ('local_ip = "192.0.2.10"', "session-reset"),
         ("enabled = false", "session-reset"),
+        ("ttl_security = 1", "session-reset"),
+        ("multihop = 2", "session-reset"),
+        ('add_path = "both"', "session-reset"),
+        ("extended_next_hop = true", "session-reset"),
+        ("graceful_restart = true", "session-reset"),
+        ("graceful_restart = { enabled = false, restart_time = 5 }", "session-reset"),
+        ('role = "peer"', "session-reset"),
+        ("enforce_first_as = false", "session-reset"),
     ],
 )
 def test_peer_key_has_its_impact(line: str, impact: str) -> None:
@@ -145,9 +158,73 @@ def test_a_secret_is_in_no_change() -> None:
     peer = loads(HEAD + PEER).peers[0]
     old = Config(router_id="1.1.1.1", default_as=1, peers=(peer,))
     secret = msgspec.structs.replace(peer, md5_password=Secret("hunter2"))
-    (change,) = diff(old, msgspec.structs.replace(old, peers=(secret,)))
-    assert "md5_password" in change.text
-    assert "hunter2" not in f"{change.text} {change!r}"
+    locked = msgspec.structs.replace(old, peers=(secret,))
+    other = msgspec.structs.replace(
+        old, peers=(msgspec.structs.replace(peer, md5_password=Secret("sesame"), md5_password_file="f"),)
+    )
+    texts = []
+    for before, after in ((old, locked), (locked, other), (locked, old)):
+        (change,) = diff(before, after)
+        texts.append(change.text)
+        assert change.impact is Impact.HITLESS
+        assert "hunter2" not in f"{change.text} {change!r}"
+        assert "sesame" not in f"{change.text} {change!r}"
+    assert texts == ["md5_password added", "md5_password changed, md5_password_file unset → f", "md5_password removed"]
+
+
+def test_a_new_password_in_the_same_file_is_a_change() -> None:
+    peer = loads(HEAD + PEER).peers[0]
+    one, two = (
+        Config(
+            router_id="1.1.1.1",
+            default_as=1,
+            peers=(msgspec.structs.replace(peer, md5_password=Secret(word), md5_password_file="f"),),
+        )
+        for word in ("hunter2", "sesame")
+    )
+    (change,) = diff(one, two)
+    assert change.text == "md5_password changed"
+
+
+def test_rfc4456_what_reflection_depends_on_is_judged_anew_without_a_reset() -> None:
+    internal = PEER.replace("65001", "65010")
+    (client,) = changes(internal, f"{internal}route_reflector_client = true\n")
+    (cluster,) = changes("", "cluster_id = 7\n")
+    assert (client.impact, cluster.impact) == (Impact.SOFT, Impact.SOFT)
+    assert (cluster.path, cluster.text) == ("cluster_id", "unset → 0.0.0.7")
+
+
+def test_max_neighbors_of_a_network_is_hitless() -> None:
+    network = PEER.replace("192.0.2.1", "192.0.2.0/24")
+    (change,) = changes(network, f"{network}max_neighbors = 5\n")
+    assert (change.impact, change.text) == (Impact.HITLESS, "max_neighbors unset → 5")
+
+
+def test_what_of_graceful_restart_stands_in_the_open_waits() -> None:
+    before = "graceful_restart = { restart_time = 60 }\n"
+    (change,) = changes(PEER + before, f'{PEER}graceful_restart = {{ restart_time = 60, on_stop = "retain" }}\n')
+    assert isinstance(change, PeerChanged)
+    assert (change.impact, change.reset_keys) == (Impact.HITLESS, ())
+    (change,) = changes(PEER + before, f'{PEER}graceful_restart = {{ restart_time = 61, on_stop = "retain" }}\n')
+    assert isinstance(change, PeerChanged)
+    assert (change.impact, change.reset_keys) == (Impact.SESSION_RESET, ("graceful_restart",))
+    assert change.text == (
+        "graceful_restart {enabled: true, restart_time: 60, on_stop: withdraw} → "
+        "{enabled: true, restart_time: 61, on_stop: retain}"
+    )
+
+
+def test_policies_are_named_one_by_one() -> None:
+    def config(**policies: Policy) -> Config:
+        return Config(router_id="1.1.1.1", default_as=1, policies=policies)
+
+    accept, reject = Policy("p"), Policy("p", default="reject")
+    found = diff(config(kept=accept, gone=accept, other=accept), config(kept=accept, other=reject, new=accept))
+    assert [(change.path, change.text, change.impact) for change in found] == [
+        ("policies.gone", "removed", Impact.HITLESS),
+        ("policies.other", "changed", Impact.SOFT),
+        ("policies.new", "added", Impact.HITLESS),
+    ]
 
 
 # -- old, with the difference applied, is new --------------------------------------------------------------

@@ -150,7 +150,8 @@ def test_bgpd_rs_code_file_loads_unchanged() -> None:
     assert (peer.local_router_id, peer.dest_port, peer.remote_as) == ("192.0.2.11", 1179, 4200000001)
     assert peer.advertise_sources == ("api", "config", "peer")
     assert config.poll_interval == 30.0
-    assert config.warnings == ()
+    (warning,) = config.warnings
+    assert "RFC 8212" in warning
     assert peer.static_routes[0].attributes.as_path == (Segment(2, (65546, 65001)),)
 
 
@@ -311,7 +312,10 @@ PLANTED = "hunter2-sesame"
 @pytest.mark.parametrize(
     "line",
     [
-        f'md5_password = "{PLANTED}"',
+        f'md5_password = "{PLANTED * 6}"',
+        f'md5_password = ["{PLANTED}"]',
+        f'md5_password = "{PLANTED}"\nmd5_password_file = "/nonexistent"',
+        f'tcp_ao = "{PLANTED}"',
         f'md5_pasword = "{PLANTED}"',
         f'md5_password = {{ text = "{PLANTED}" }}',
         f'hold_timer = "{PLANTED}"',

@@ -115,6 +115,7 @@ TOP_RULES = [
     ("bfd.profiles.a.mode = 'track'", "bfd.profiles.a.mode", "unknown key"),
     ("peerz = []", "peerz", "did you mean 'peers'?"),
     ("peers = 3", "peers", "array of tables"),
+    ("cluster_id = 0", "cluster_id", "from 1"),
     ('"a b" = 1', '"a b"', "unknown key"),
     ('warnings = ["x"]', "warnings", "unknown key"),
     ('include = ["a.toml"]', "include[0]", "can include"),
@@ -292,13 +293,6 @@ UNSUPPORTED = [
     *(
         (f"peers[0].{line.split(' ')[0]}", PEER + line)
         for line in (
-            "md5_password = 'x'",
-            "md5_password_file = 'x'",
-            "ttl_security = 1",
-            "multihop = 2",
-            "extended_next_hop = true",
-            "add_path = 'both'",
-            "graceful_restart = { enabled = true }",
             "import_policy = 'a'",
             "export_policy = 'a'",
         )
@@ -328,6 +322,7 @@ def test_what_is_not_there_yet_is_refused_as_such(path: str, text: str) -> None:
 def test_what_only_says_off_is_taken() -> None:
     off = (
         "extended_next_hop = false\nadd_path = 'off'\ngraceful_restart = { enabled = false }\nstatic_flows = []\n"
+        "ttl_security = false\nmultihop = false\nrole_strict = false\nroute_reflector_client = false\n"
         "bfd = { echo = false, demand = false, multihop = false, auth = [], mode = 'track' }\n"
     )
     top = "services = []\nhooks = []\napi.metrics = false\nbfd.sessions = []\n"
