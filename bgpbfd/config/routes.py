@@ -143,7 +143,9 @@ class RouteReader:
 
 def path_attributes(table: Table) -> PathAttributes:
     """The attributes that the table's keys give, each fault noted."""
-    communities = table.get("communities", lambda value: parse_communities(text_list(value)), parse_communities([]))
+    communities = table.get(
+        "communities", lambda value: parse_communities(text_list(value), ipv6=True), parse_communities([])
+    )
     return PathAttributes(
         origin=table.get("origin", lambda value: parse_origin(string(value)), parse_origin("igp")),
         as_path=table.get("as_path", lambda value: parse_as_path(text_list(value)), ()),

@@ -10,6 +10,7 @@ draft-ietf-idr-link-bandwidth (link bandwidth), 5701 (extended of IPv6), 8092 (l
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import math
 import re
@@ -148,13 +149,13 @@ _FOUR_OCTET_AS = 0x02
 _NON_TRANSITIVE_TWO_OCTET_AS = 0x40
 _IPV6_ADDRESS = 0x00  # of 20 octets, transitive (RFC 5701 §2)
 _LINK_BANDWIDTH = 0x04
-_EXTENDED_LENGTH, _IPV6_EXTENDED_LENGTH = 8, 20
+_IPV6_EXTENDED_LENGTH = 20
 _SUBTYPES = {"rt": 0x02, "soo": 0x03, "ro": 0x03}
 _SUBTYPE_NAMES = {0x02: "rt", 0x03: "soo"}
 
 _COMMUNITY_HINT = (
     'expected "N", "A:B" with both up to 65535, a well-known name such as no-export, "A:B:C" (large), '
-    '"rt:AS:N", "soo:AS:N", "rt:[IPV6]:N", "bandwidth:AS:BYTES_PER_SECOND" or "ext:0x" and 16 or 40 hex digits'
+    '"rt:AS:N", "soo:AS:N", "bandwidth:AS:BYTES_PER_SECOND" or "ext:0x" and 16 hex digits'
 )
 
 
@@ -170,28 +171,32 @@ class Communities(NamedTuple):
     ipv6_extended: tuple[bytes, ...] = ()
 
 
-def parse_communities(items: Iterable[str]) -> Communities:
-    """Sort texts of all kinds into their attributes; a repeated one counts once (RFC 8092 §3)."""
+def parse_communities(items: Iterable[str], *, ipv6: bool = False) -> Communities:
+    """Sort texts of all kinds into their attributes; a repeated one counts once (RFC 8092 §3).
+
+    ``ipv6``: those of RFC 5701 too, for callers who have a use for them.
+    """
     # dicts are used as ordered sets
     standard: dict[int, None] = {}
     extended: dict[bytes, None] = {}
     large: dict[tuple[int, int, int], None] = {}
+    ipv6_extended: dict[bytes, None] = {}
     for item in items:
         text = item.strip().lower()
         word, colon, _ = text.partition(":")
-        if colon and word in _EXTENDED_WORDS:
+        if ipv6 and _is_ipv6_extended(text):
+            ipv6_extended[parse_ipv6_extended(text)] = None
+        elif colon and word in _EXTENDED_WORDS:
             extended[parse_extended(text)] = None
         elif text.count(":") == 2:
             large[parse_large(text)] = None
         else:
             standard[parse_community(text)] = None
-    short = tuple(value for value in extended if len(value) == _EXTENDED_LENGTH)
-    long = tuple(value for value in extended if len(value) == _IPV6_EXTENDED_LENGTH)
-    return Communities(tuple(standard), short, tuple(large), long)
+    return Communities(tuple(standard), tuple(extended), tuple(large), tuple(ipv6_extended))
 
 
 def format_communities(communities: Communities) -> list[str]:
-    """All of them, standard first; ``parse_communities`` takes the list back."""
+    """All of them, standard first; ``parse_communities`` with ``ipv6`` takes the list back."""
     return [
         *map(format_community, communities.standard),
         *map(format_extended, communities.extended),
@@ -245,12 +250,11 @@ def format_large(value: tuple[int, int, int]) -> str:
 
 
 def parse_extended(text: str) -> bytes:
-    """An extended community's 8 octets (RFC 4360), or 20 of one whose ADMIN is an IPv6 address (RFC 5701).
+    """An extended community's 8 octets (RFC 4360).
 
     ``rt:ADMIN:N`` and ``soo:ADMIN:N`` (also ``ro:``), where ADMIN is a 2-octet AS, a 4-octet AS (above 65535,
     in asdot, or with ``L`` behind it) or an IPv4 address: N is up to 4294967295 for the first and up to 65535
-    for the others; ``rt:[IPV6]:N`` and ``soo:[IPV6]:N`` with N up to 65535; ``bandwidth:AS:BYTES_PER_SECOND``;
-    ``ext:0x…`` for any other, 16 or 40 hex digits.
+    for the others; ``bandwidth:AS:BYTES_PER_SECOND``; ``ext:0x…`` for any other.
     """
     word, _, rest = text.strip().lower().partition(":")
     parser = _EXTENDED_WORDS.get(word)
@@ -261,8 +265,6 @@ def parse_extended(text: str) -> bytes:
 
 def _parse_administered(word: str, rest: str) -> bytes:
     subtype = _SUBTYPES[word]
-    if rest.startswith("["):
-        return _parse_ipv6_administered(word, rest)
     admin, _, local = rest.partition(":")
     number = parse_number(local, MAX_U32)
     address = _ipv4(admin)
@@ -280,18 +282,6 @@ def _parse_administered(word: str, rest: str) -> bytes:
     return head + number.to_bytes(2, "big")
 
 
-def _parse_ipv6_administered(word: str, rest: str) -> bytes:
-    admin, _, local = rest[1:].partition("]:")
-    number = parse_number(local, MAX_U16)
-    try:
-        address = ipaddress.IPv6Address(admin)
-    except ValueError:
-        address = None
-    if number is None or address is None or address.scope_id is not None:
-        raise ValueError(f'"{word}:{rest}": expected "{word}:[IPV6]:N", such as {word}:[2001:db8::1]:7, N up to 65535')
-    return bytes((_IPV6_ADDRESS, _SUBTYPES[word])) + address.packed + number.to_bytes(2, "big")
-
-
 def _parse_bandwidth(word: str, rest: str) -> bytes:
     admin, _, rate_text = rest.partition(":")
     asn, rate = parse_number(admin, MAX_U16), parse_float32(rate_text)
@@ -304,8 +294,8 @@ def _parse_bandwidth(word: str, rest: str) -> bytes:
 
 
 def _parse_generic(word: str, rest: str) -> bytes:
-    if re.fullmatch(r"0x([0-9a-f]{16}|[0-9a-f]{40})", rest) is None:
-        raise ValueError(f'"{word}:{rest}": expected "ext:0x" and 16 hex digits, or 40 of an IPv6 one')
+    if re.fullmatch(r"0x[0-9a-f]{16}", rest) is None:
+        raise ValueError(f'"{word}:{rest}": expected "ext:0x" and 16 hex digits')
     return bytes.fromhex(rest[2:])
 
 
@@ -318,14 +308,39 @@ _EXTENDED_WORDS = {
 }
 
 
+_IPV6_WORDS = re.compile(r"(rt|soo|ro):\[([0-9a-f:.]+)\]:([0-9]+)")
+_IPV6_GENERIC = re.compile(r"ext:0x([0-9a-f]{40})")
+
+
+def _is_ipv6_extended(text: str) -> bool:
+    return "[" in text or _IPV6_GENERIC.fullmatch(text) is not None
+
+
+def parse_ipv6_extended(text: str) -> bytes:
+    """The 20 octets of RFC 5701: ``rt:[IPV6]:N``, ``soo:[IPV6]:N`` with N up to 65535, or ``ext:0x`` and 40 digits."""
+    word = text.strip().lower()
+    generic = _IPV6_GENERIC.fullmatch(word)
+    if generic is not None:
+        return bytes.fromhex(generic[1])
+    parts = _IPV6_WORDS.fullmatch(word)
+    number = None if parts is None else parse_number(parts[3], MAX_U16)
+    if parts is not None and number is not None:
+        with contextlib.suppress(ipaddress.AddressValueError):
+            address = ipaddress.IPv6Address(parts[2]).packed
+            return bytes((_IPV6_ADDRESS, _SUBTYPES[parts[1]])) + address + number.to_bytes(2, "big")
+    raise ValueError(
+        f'{text!r}: expected "rt:[IPV6]:N" or "soo:[IPV6]:N" with N up to 65535, such as rt:[2001:db8::1]:7, '
+        'or "ext:0x" and 40 hex digits'
+    )
+
+
 def format_extended(value: bytes) -> str:
-    """Text that ``parse_extended`` turns into the same 8 or 20 octets; ``ext:0x…`` for want of a better name."""
+    """Text that ``parse_extended``, of 20 octets ``parse_ipv6_extended``, takes back; ``ext:0x…`` for want of a name."""
+    if len(value) == _IPV6_EXTENDED_LENGTH:
+        return _format_ipv6_extended(value)
     kind, subtype = value[0], value[1]
     name = _SUBTYPE_NAMES.get(subtype)
-    if len(value) == _IPV6_EXTENDED_LENGTH:
-        if name is not None and kind == _IPV6_ADDRESS:
-            return f"{name}:[{format_address(value[2:18])}]:{int.from_bytes(value[18:], 'big')}"
-    elif name is not None:
+    if name is not None:
         if kind == _TWO_OCTET_AS:
             asn, number = struct.unpack_from(">HI", value, 2)
             if asn:
@@ -340,6 +355,13 @@ def format_extended(value: bytes) -> str:
         asn, rate = struct.unpack_from(">Hf", value, 2)
         if math.isfinite(rate) and math.copysign(1.0, rate) > 0:
             return f"bandwidth:{asn}:{format_float32(rate)}"
+    return f"ext:0x{value.hex()}"
+
+
+def _format_ipv6_extended(value: bytes) -> str:
+    name = _SUBTYPE_NAMES.get(value[1])
+    if name is not None and value[0] == _IPV6_ADDRESS:
+        return f"{name}:[{format_address(value[2:18])}]:{int.from_bytes(value[18:], 'big')}"
     return f"ext:0x{value.hex()}"
 
 

@@ -192,16 +192,43 @@ def test_rfc8092_5_large_community_text() -> None:
         ("ext:0x4004fde87f800000", "4004fde87f800000"),  # an infinite bandwidth
         ("ext:0x4004fde8bf800000", "4004fde8bf800000"),  # a negative one
         ("ext:0x800600000000c34f", "800600000000c34f"),
-        # RFC 5701 §2
-        ("rt:[2001:db8::1]:7", "000220010db80000000000000000000000010007"),
-        ("soo:[::]:65535", "000300000000000000000000000000000000ffff"),
-        ("ext:0x400220010db80000000000000000000000010007", "400220010db80000000000000000000000010007"),
-        ("ext:0x000d20010db80000000000000000000000010007", "000d20010db80000000000000000000000010007"),
     ],
 )
 def test_extended_communities_both_ways(item: str, octets: str) -> None:
     assert text.parse_extended(item) == bytes.fromhex(octets)
     assert text.format_extended(bytes.fromhex(octets)) == item
+
+
+@pytest.mark.parametrize(
+    ("item", "octets"),
+    [
+        ("rt:[2001:db8::1]:7", "0002 20010db8000000000000000000000001 0007"),
+        ("soo:[::]:65535", "0003 00000000000000000000000000000000 ffff"),
+        ("ext:0x400220010db80000000000000000000000010007", "4002 20010db8000000000000000000000001 0007"),
+        ("ext:0x000d20010db80000000000000000000000010007", "000d 20010db8000000000000000000000001 0007"),
+    ],
+)
+def test_rfc5701_2_ipv6_extended_communities_both_ways(item: str, octets: str) -> None:
+    assert text.parse_ipv6_extended(item) == bytes.fromhex(octets)
+    assert text.format_extended(bytes.fromhex(octets)) == item
+    assert text.parse_communities([item], ipv6=True) == Communities(ipv6_extended=(bytes.fromhex(octets),))
+    # who has no use for one is not given it in silence
+    with pytest.raises(ValueError, match="expected"):
+        text.parse_communities([item])
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        *("rt:[2001:db8::1]", "rt:[2001:db8::1]:65536", "rt:[192.0.2.1]:1", "rt:[fe80::1%1]:1", "rt:[2001:db8::1:1"),
+        *("rt:[]:1", "bandwidth:[::]:1", "rt:2001:db8::1:7", "rt:[::1]:-1", "[::1]:1", "foo:[::1]:1"),
+    ],
+)
+def test_bad_ipv6_extended_community_is_refused(item: str) -> None:
+    with pytest.raises(ValueError, match=r"rt:\[2001:db8::1\]:7"):
+        text.parse_ipv6_extended(item)
+    with pytest.raises(ValueError, match="expected"):
+        text.parse_communities([item], ipv6=True)
 
 
 @pytest.mark.parametrize(
@@ -225,8 +252,7 @@ def test_other_spellings_of_extended_communities(item: str, octets: str) -> None
         *("rt:65000", "rt:65000:4294967296", "rt:65536:65536", "rt:192.0.2.1:65536", "rt:0:1", "rt:x:1"),
         *("rt:1:2:3", "rt:192.0.2.1L:1", "foo:1:2", "ext:0x00", "ext:0002fde800000001", "bandwidth:1"),
         *("bandwidth:65536:1", "bandwidth:1:-1", "bandwidth:1:nan", "bandwidth:1:inf", "bandwidth:1:1e39"),
-        *("bandwidth:1:1_0", "rt:[2001:db8::1]", "rt:[2001:db8::1]:65536", "rt:[192.0.2.1]:1", "rt:[fe80::1%1]:1"),
-        *("rt:[2001:db8::1:1", "rt:[]:1", "ext:0x" + "0" * 18, "ext:0x" + "0" * 41, "bandwidth:[::]:1"),
+        *("bandwidth:1:1_0", "rt:[2001:db8::1]:7", "ext:0x" + "0" * 18, "ext:0x" + "0" * 40, "bandwidth:[::]:1"),
     ],
 )
 def test_bad_extended_community_is_refused(item: str) -> None:
@@ -236,7 +262,7 @@ def test_bad_extended_community_is_refused(item: str) -> None:
 
 def test_communities_are_sorted_into_their_attributes_in_order() -> None:
     items = ["101", "65000:1:2", "202", "rt:[2001:db8::1]:7", "rt:65000:1", "65000:99", "no-export"]
-    assert text.parse_communities(items) == Communities(
+    assert text.parse_communities(items, ipv6=True) == Communities(
         standard=(101, 202, 65000 << 16 | 99, 0xFFFFFF01),
         extended=(bytes.fromhex("0002fde800000001"),),
         large=((65000, 1, 2),),
@@ -273,7 +299,7 @@ def test_communities_parse_back(
     standard: list[int], extended: list[bytes], large: list[tuple[int, int, int]], ipv6_extended: list[bytes]
 ) -> None:
     communities = Communities(tuple(standard), tuple(extended), tuple(large), tuple(ipv6_extended))
-    assert text.parse_communities(text.format_communities(communities)) == communities
+    assert text.parse_communities(text.format_communities(communities), ipv6=True) == communities
 
 
 @given(
@@ -296,7 +322,13 @@ def test_float32_text_is_exact(value: float) -> None:
 
 @given(st.text(max_size=30))
 def test_any_text_is_parsed_or_refused_by_value_error(item: str) -> None:
-    for parse in (text.parse_community, text.parse_large, text.parse_extended, text.parse_asn):
+    for parse in (
+        text.parse_community,
+        text.parse_large,
+        text.parse_extended,
+        text.parse_ipv6_extended,
+        text.parse_asn,
+    ):
         with contextlib.suppress(ValueError):
             parse(item)
     for parse_list in (text.parse_as_path, text.parse_communities):
