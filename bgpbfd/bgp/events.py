@@ -96,7 +96,7 @@ class ManualStop:
 
     Where a NOTIFICATION would let the peer keep our routes (N bit on both sides) the Cease is wrapped into a hard reset
     (RFC 8538 §3.1). ``retain``: the opposite is wanted, a planned restart: TCP is closed without a NOTIFICATION on
-    sessions whose peer can keep our routes (RFC 4724 §4.1); others get their Cease.
+    sessions whose peer keeps our routes then (RFC 4724 §4.2); others get their Cease.
     """
 
     cause: CauseKind = CauseKind.ADMIN_SHUTDOWN
@@ -110,8 +110,9 @@ class AutomaticStop:
     """Event 8: Cease with ``subcode``, close, then come back by itself.
 
     ``damped`` says that the idle hold time grows; without it the peer is dialled again at once (administrative reset).
-    ``idle_s``: stay away for this long instead, refusing its connections too; ManualStart ends it. Hard reset as in
-    ManualStop.
+    ``idle_s``: stay away for this long instead (``inf``: for ever), refusing its connections too; ManualStart and a
+    stop without damping end it, BfdUp does not. Hard reset as in ManualStop. ``data``: the Cease's, where ``message``
+    has no place (RFC 4486 §4).
     """
 
     cause: Cause
@@ -119,6 +120,7 @@ class AutomaticStop:
     message: str = ""
     damped: bool = True
     idle_s: float | None = None
+    data: bytes = b""
 
 
 @dataclass(slots=True, frozen=True)

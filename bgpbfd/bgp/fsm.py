@@ -1,4 +1,6 @@
-"""One TCP connection's part of the BGP state machine: RFC 4271 §8, RFC 6608, RFC 4486, RFC 8654, RFC 2918, RFC 7313.
+"""One TCP connection's part of the BGP state machine: RFC 4271 §8.
+
+RFC 6608 and RFC 4486 (subcodes), RFC 8538 (hard reset), RFC 8654, RFC 2918, RFC 7313, RFC 9687 (send hold timer).
 
 RFC 4271 §8.2 gives every connection a state machine of its own. Here a connection lives from its dial (Connect) or
 its acceptance (OpenSent) to its end, which is final (Idle). What spans connections is the neighbor's and lives in
@@ -8,7 +10,6 @@ its acceptance (OpenSent) to its end, which is final (Idle). What spans connecti
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, Protocol
 
@@ -27,6 +28,8 @@ from bgpbfd.bgp.events import (
 )
 from bgpbfd.bgp.negotiate import STANDARD_MAX_LENGTH, Negotiated, PeerSettings, our_open, validate_open
 from bgpbfd.bgp.recovery import jittered
+from bgpbfd.bgp.retention import hardened, told
+from bgpbfd.bgp.tally import SESSION_RESET, SHOWN_OCTETS, TYPE_NAMES, Tally
 from bgpbfd.core import SECOND, Family, Instant, Micros
 from bgpbfd.wire.iana import CeaseSubcode, ErrorCode, FsmSubcode, MessageType
 from bgpbfd.wire.messages import (
@@ -39,24 +42,19 @@ from bgpbfd.wire.messages import (
     decode_open,
     decode_route_refresh,
     describe_notification,
+    encode_message,
     encode_notification,
     encode_open,
     encode_route_refresh,
 )
-from bgpbfd.wire.update import UpdateContext, decode_update
+from bgpbfd.wire.update import UpdateContext, UpdateFault, decode_update
 
 LARGE_HOLD_TIME: Final[Micros] = 240 * SECOND  # RFC 4271 §8.2.2: "a value of 4 minutes is suggested"
 HOLD_GRACE: Final[Micros] = SECOND
 COLLISION_WAIT: Final[Micros] = 2 * SECOND
 MIN_KEEPALIVE_GAP: Final[Micros] = SECOND  # RFC 4271 §4.4: not more than one a second
+MIN_SEND_HOLD: Final[Micros] = 480 * SECOND  # RFC 9687 §4: 8 minutes or twice the hold time, whichever is longer
 
-_TYPE_NAMES: dict[int, str] = {
-    MessageType.OPEN: "open",
-    MessageType.UPDATE: "update",
-    MessageType.NOTIFICATION: "notification",
-    MessageType.KEEPALIVE: "keepalive",
-    MessageType.ROUTE_REFRESH: "route-refresh",
-}
 _UPDATE = int(MessageType.UPDATE)
 # RFC 6608 §3: which subcode an unexpected message has, by state.
 _UNEXPECTED = {
@@ -64,29 +62,6 @@ _UNEXPECTED = {
     State.OPEN_CONFIRM: FsmSubcode.OPEN_CONFIRM,
     State.ESTABLISHED: FsmSubcode.ESTABLISHED,
 }
-
-
-def _zeroes() -> dict[str, int]:
-    return dict.fromkeys(_TYPE_NAMES.values(), 0)
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a neighbor's connections have seen together; it outlives them."""
-
-    received_by_type: dict[str, int] = field(default_factory=_zeroes)
-    sent_by_type: dict[str, int] = field(default_factory=_zeroes)
-    update_faults: dict[str, int] = field(default_factory=dict)
-    discards: dict[str, int] = field(default_factory=dict)
-    last_received_at: Instant | None = None
-    last_sent_at: Instant | None = None
-
-    def discard(self, reason: str) -> None:
-        self.discards[reason] = self.discards.get(reason, 0) + 1
-
-    def sent(self, kind: str, now: Instant, count: int = 1) -> None:
-        self.sent_by_type[kind] += count
-        self.last_sent_at = now
 
 
 class Collision(Enum):
@@ -103,6 +78,10 @@ class Owner(Protocol):
     tally: Tally
 
     def emit(self, action: Action) -> None: ...
+
+    def restarting(self, now: Instant) -> bool:
+        """An OPEN sent now is to have the Restart State bit (RFC 4724 §4.1)."""
+        ...
 
     def entered(self, connection: Connection, reason: str, now: Instant) -> None:
         """The connection's state has changed, not to Idle."""
@@ -152,6 +131,7 @@ class Connection:
         self.hold_deadline: Instant | None = None
         self.keepalive_deadline: Instant | None = None
         self.waiting_until: Instant | None = None  # of Collision.WAIT
+        self.stalled_since: Instant | None = None  # the kernel takes nothing of what is to be sent
         self._early_keepalive = False
         self._rng = rng
         self._owner = owner
@@ -160,6 +140,8 @@ class Connection:
         self._hold: Micros = LARGE_HOLD_TIME
         self._keepalive_sent_at: Instant | None = None
         self._hold_graced = False
+        self._send_respite: Micros = 0
+        self._restarting = False
 
     # -- TCP ---------------------------------------------------------------------------------------------
 
@@ -177,7 +159,9 @@ class Connection:
         self.connected_at = now
         self.connect_deadline = None
         self.hold_deadline = now + LARGE_HOLD_TIME
-        self._send(encode_open(our_open(self.settings, plain=self.plain)), "open", now)
+        self._restarting = self._owner.restarting(now)
+        ours = our_open(self.settings, plain=self.plain, restarting=self._restarting)
+        self._send(encode_open(ours), "open", now)
         self._enter(State.OPEN_SENT, "connected" if self.outgoing else "connection accepted", now)
 
     def tcp_failed(self, error: str, now: Instant) -> None:
@@ -190,21 +174,33 @@ class Connection:
     # -- ending from this side -----------------------------------------------------------------------------
 
     def cease(self, subcode: CeaseSubcode, cause: Cause, now: Instant, data: bytes = b"") -> None:
-        """Events 2, 8 and 23: "sends the NOTIFICATION message with a Cease, … drops the TCP connection"."""
+        """Events 2, 8 and 23: "sends the NOTIFICATION message with a Cease, … drops the TCP connection".
+
+        Wrapped into a hard reset where the peer would else keep our routes (RFC 8538 §3.1).
+        """
         if self.state is State.CONNECT:  # §8.2.2, Connect, events 2, 8: nobody is there to be told
             self.abandon(cause, now)
-        else:
-            self._notify(Notification(ErrorCode.CEASE, subcode, data), cause, now)
+            return
+        notification = Notification(ErrorCode.CEASE, subcode, data)
+        if self.state is State.ESTABLISHED:
+            notification = hardened(self.negotiated, notification)
+        self._notify(notification, told(cause, notification), now)
 
-    def abandon(self, cause: Cause, now: Instant) -> None:
-        """Close without a word."""
-        self._owner.emit(Close(self.conn, linger=False))
+    def abandon(self, cause: Cause, now: Instant, *, linger: bool = False) -> None:
+        """Close without a word; ``linger``: what was sent before should still arrive."""
+        self._owner.emit(Close(self.conn, linger=linger))
         self._ended(cause, now)
 
     # -- timers --------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> Instant | None:
-        deadlines = (self.connect_deadline, self.waiting_until, self.hold_deadline, self.keepalive_deadline)
+        deadlines = (
+            self.connect_deadline,
+            self.waiting_until,
+            self.hold_deadline,
+            self.keepalive_deadline,
+            self._send_hold_deadline(),
+        )
         return min((d for d in deadlines if d is not None), default=None)
 
     def timers(self, now: Instant) -> None:
@@ -226,6 +222,8 @@ class Connection:
             else:
                 self._hold_timer_expires(now)
                 return
+        if self._send_hold_timer(now):
+            return
         if self.keepalive_deadline is not None and now >= self.keepalive_deadline:
             # Event 11, OpenConfirm and Established: "sends a KEEPALIVE message, restarts its KeepaliveTimer".
             self._send_keepalive(now)
@@ -240,6 +238,37 @@ class Connection:
         notification = Notification(ErrorCode.HOLD_TIMER_EXPIRED, 0)
         self._notify(notification, self._cause(CauseKind.HOLD_TIMER_EXPIRED, text, notification, now), now)
 
+    def send_stalled(self, since: Instant) -> None:
+        """Nothing of what is to be sent has been taken since then (RFC 9687 §3)."""
+        self.stalled_since = since
+        self._send_respite = 0
+
+    def send_resumed(self) -> None:
+        self.stalled_since = None
+
+    def _send_hold_deadline(self) -> Instant | None:
+        # RFC 9687 §4: the timer runs in Established alone, and not at hold time 0.
+        if self.stalled_since is None or self.state is not State.ESTABLISHED or not self._hold:
+            return None
+        return self.stalled_since + max(MIN_SEND_HOLD, 2 * self._hold) + self._send_respite
+
+    def _send_hold_timer(self, now: Instant) -> bool:
+        """True when it has expired and the connection is at its end."""
+        deadline = self._send_hold_deadline()
+        if deadline is None or now < deadline:
+            return False
+        if now - deadline >= HOLD_GRACE and not self._send_respite:
+            # As with the hold timer: after a sleep of ours the kernel may just be taking more.
+            self._send_respite = now - deadline + HOLD_GRACE
+            return False
+        assert self.stalled_since is not None
+        # Event 29: "logs an error message …, drops the TCP connection"; the NOTIFICATION is optional, and would only
+        # queue up behind what is not taken.
+        seconds = (now - self.stalled_since) // SECOND
+        text = f"Send Hold Timer Expired: the peer has taken nothing of what is to be sent for {seconds} s"
+        self.abandon(Cause(CauseKind.SEND_HOLD_TIMER_EXPIRED, text, now), now)
+        return True
+
     # -- receiving -----------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, now: Instant) -> None:
@@ -247,14 +276,16 @@ class Connection:
         reader = self._reader
         received = self._tally.received_by_type
         reader.feed(data)
+        message: tuple[int, bytes] | None = None
         try:
             while self.state is not State.IDLE:
+                message = None
                 message = reader.next_message()
                 if message is None:
                     return
                 kind, body = message
                 self._tally.last_received_at = now
-                received[_TYPE_NAMES[kind]] += 1
+                received[TYPE_NAMES[kind]] += 1
                 if kind == _UPDATE and self.state is State.ESTABLISHED:
                     self._update(body, now)
                 else:
@@ -264,7 +295,12 @@ class Connection:
             # connection". DEVIATES RFC 4271 §8.2.2 Established, which would answer event 21 with an FSM error.
             notification = Notification(error.code, error.subcode, error.data)
             text = f"{error.reason or 'protocol error'} (sent {describe_notification(notification)})"
-            self._notify(notification, self._cause(CauseKind.NOTIFICATION_SENT, text, notification, now), now)
+            cause = self._cause(CauseKind.NOTIFICATION_SENT, text, notification, now)
+            octets = reader.header() if message is None else encode_message(*message)
+            cause.facts["message"] = octets[:SHOWN_OCTETS].hex()
+            if message is not None:
+                cause.facts["message_length"] = len(octets)
+            self._notify(notification, cause, now)
 
     def _message(self, kind: MessageType, body: bytes, now: Instant) -> None:
         if kind is MessageType.NOTIFICATION:
@@ -281,16 +317,16 @@ class Connection:
         elif kind is MessageType.KEEPALIVE and self.waiting_until is not None:
             self._early_keepalive = True  # event 26, taken up in OpenConfirm
         elif kind is MessageType.ROUTE_REFRESH and self.state is State.ESTABLISHED:
-            self._route_refresh(decode_route_refresh(body))
+            self._route_refresh(body)
         else:
             # "any other event", RFC 6608 §3: an FSM error whose Data is the unexpected message's type.
-            reason = f"unexpected {_TYPE_NAMES[kind].upper()} in {self.state.name}"
+            reason = f"unexpected {TYPE_NAMES[kind].upper()} in {self.state.name}"
             raise NotificationError(ErrorCode.FSM, _UNEXPECTED[self.state], bytes((kind,)), reason)
 
     def _open(self, body: bytes, now: Instant) -> None:
         # Event 19, OpenSent: "collision detection …, sends a KEEPALIVE message, sets a KeepaliveTimer, sets the
         # HoldTimer according to the negotiated value, changes its state to OpenConfirm".
-        negotiated = validate_open(self.settings, decode_open(body), plain=self.plain)
+        negotiated = validate_open(self.settings, decode_open(body), plain=self.plain, restarting=self._restarting)
         self.negotiated = negotiated
         self._reader.extended = negotiated.receive_max_length > STANDARD_MAX_LENGTH
         match self._owner.opened(self, negotiated, now):
@@ -323,9 +359,12 @@ class Connection:
             asn4=self.negotiated.asn4,
             external=self.negotiated.external,
             families=self.negotiated.families,
-            remote_asn=self.negotiated.remote_asn,
+            remote_asn=self.negotiated.remote_asn if self.settings.enforce_first_as else 0,
             local_asn=self.settings.local_asn,
             max_length=self.negotiated.send_max_length,
+            extended_next_hop=self.negotiated.extended_next_hop,
+            add_path_receive=self.negotiated.add_path_receive,
+            add_path_send=self.negotiated.add_path_send,
         )
         self._enter(State.ESTABLISHED, "session established", now)
         self.generation = self._owner.established(self, now)
@@ -333,14 +372,14 @@ class Connection:
     def _update(self, body: bytes, now: Instant) -> None:
         # Event 27: "processes the message, restarts its HoldTimer, if the negotiated HoldTime value is non-zero".
         assert self.context is not None
-        faults = self._tally.update_faults
         try:
             update = decode_update(body, self.context)
-        except NotificationError:
-            faults["session-reset"] = faults.get("session-reset", 0) + 1
+        except NotificationError as error:
+            octets = error.octets or encode_message(_UPDATE, body)
+            self._tally.faulty_update([UpdateFault(SESSION_RESET, None, error.reason, octets)], now)
             raise
-        for fault in update.faults:
-            faults[fault.treatment] = faults.get(fault.treatment, 0) + 1
+        if update.faults:
+            self._tally.faulty_update(update.faults, now)
         self._restart_hold(now)
         self._owner.emit(UpdateReceived(self.generation, update))
 
@@ -348,17 +387,19 @@ class Connection:
         # Events 24, 25: "drops the TCP connection"; §6.4: never answered. DEVIATES RFC 4271 §8.2.2 OpenSent, which
         # would answer event 25 with an FSM error.
         text = f"peer sent {describe_notification(notification)}"
+        self._tally.notification(notification, sent=False)
         self._owner.emit(NotificationSeen(sent=False, notification=notification))
         self.abandon(self._cause(CauseKind.NOTIFICATION_RECEIVED, text, notification, now), now)
 
-    def _route_refresh(self, refresh: RouteRefresh) -> None:
+    def _route_refresh(self, body: bytes) -> None:
         assert self.negotiated is not None
+        if not self.negotiated.enhanced_refresh:
+            body = body[:2] + b"\x00" + body[3:]  # RFC 2918 §3: a reserved octet, ignored
+        refresh = decode_route_refresh(body)
         if not self.settings.route_refresh or refresh.family not in self.negotiated.families:
             self._tally.discard("route refresh that was not offered")  # RFC 2918 §4: "shall ignore"
             return
-        if not self.negotiated.enhanced_refresh:
-            refresh = RouteRefresh(refresh.family)  # RFC 2918 §3: a reserved octet, ignored
-        elif refresh.subtype > 2:
+        if refresh.subtype > 2:
             self._tally.discard("route refresh of unknown subtype")  # RFC 7313 §5
             return
         self._owner.emit(RouteRefreshReceived(self.generation, refresh))
@@ -405,6 +446,7 @@ class Connection:
 
     def _notify(self, notification: Notification, cause: Cause, now: Instant) -> None:
         self._send(encode_notification(notification), "notification", now)
+        self._tally.notification(notification, sent=True)
         self._owner.emit(NotificationSeen(sent=True, notification=notification))
         self._owner.emit(Close(self.conn, linger=True))
         self._ended(cause, now)
@@ -416,4 +458,4 @@ class Connection:
 
     def _cause(self, kind: CauseKind, text: str, notification: Notification, now: Instant) -> Cause:
         facts: dict[str, str | int | float] = {"data": notification.data.hex()} if notification.data else {}
-        return Cause(kind, text, now, notification.code, notification.subcode, facts)
+        return told(Cause(kind, text, now, facts=facts), notification)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import random
 import traceback
-from dataclasses import fields, replace
 from typing import Final, assert_never
 
 from bgpbfd.bgp.events import (
@@ -26,7 +25,6 @@ from bgpbfd.bgp.events import (
     ConnId,
     DataReceived,
     Dial,
-    Endpoint,
     Event,
     ManualStart,
     ManualStop,
@@ -45,102 +43,32 @@ from bgpbfd.bgp.events import (
     TcpCrAcked,
     TimerExpired,
 )
-from bgpbfd.bgp.fsm import Collision, Connection, Tally
+from bgpbfd.bgp.fsm import Collision, Connection
 from bgpbfd.bgp.negotiate import Negotiated, PeerSettings, can_be_plain
 from bgpbfd.bgp.recovery import Recovery, Retry, jittered, recovery_from, refused_capabilities
+from bgpbfd.bgp.retention import keeps_ours, retained
+from bgpbfd.bgp.status import PeerStatus, open_changes
 from bgpbfd.core import MILLISECOND, SECOND, Instant, Micros, PeerId
-from bgpbfd.wire.capabilities import Capability
 from bgpbfd.wire.iana import CeaseSubcode, ErrorCode
 from bgpbfd.wire.messages import Notification, encode_notification, encode_shutdown_communication
-from bgpbfd.wire.update import UpdateContext
 
 MIN_CONNECT_TIME: Final[Micros] = 3 * SECOND  # a dial is given this long even where retries are quicker
 STALE_DIAL: Final[Micros] = 250 * MILLISECOND  # BFD Up replaces a dial that is this old: its SYN was lost
 
-LIVE_SETTINGS = frozenset(("connect_retry_s", "passive", "dynamic"))  # apply without a new OPEN
 _COMMUNICABLE = (CeaseSubcode.ADMINISTRATIVE_SHUTDOWN, CeaseSubcode.ADMINISTRATIVE_RESET)  # RFC 9003 §2
 
 
-class Peer:
-    """The core of one neighbor. All attributes without an underscore are for the shell to read, none to write."""
+class Peer(PeerStatus):
+    """The core of one neighbor; PeerStatus is what the shell reads of it."""
 
     def __init__(self, peer_id: PeerId, settings: PeerSettings, rng: random.Random) -> None:
-        self.peer_id = peer_id
-        self.settings = settings
-        self.tally = Tally()
-        self.state = State.IDLE
-        self.state_since: Instant = 0
-        self.admin_up = False
-        self.generation = 0
-        self.established_conn: ConnId | None = None
-        self.established_at: Instant | None = None
-        self.last_cause: Cause | None = None
-        self.flaps = 0
-        self.capabilities_received: tuple[Capability, ...] = ()
+        super().__init__(peer_id, settings, Retry(rng))
         self._rng = rng
-        self._connections: dict[ConnId, Connection] = {}
-        self._session: Connection | None = None
         self._last_conn: ConnId = 0
         self._out: list[Action] = []
         self._recovery: Recovery | None = None  # what an end on our own decision is followed by
-        self._retry = Retry(rng)
         self._plain_open = False
-
-    # -- what the shell reads ------------------------------------------------------------------------------
-
-    @property
-    def next_attempt_at(self) -> Instant | None:
-        return self._retry.attempt_at
-
-    @property
-    def negotiated(self) -> Negotiated | None:
-        return self._session.negotiated if self._session else None
-
-    @property
-    def context(self) -> UpdateContext | None:
-        """Of the established session, for encoding too."""
-        return self._session.context if self._session else None
-
-    @property
-    def local(self) -> Endpoint | None:
-        leader = self._leader()
-        return leader.local if leader else None
-
-    @property
-    def remote(self) -> Endpoint | None:
-        leader = self._leader()
-        return leader.remote if leader else None
-
-    @property
-    def last_received_at(self) -> Instant | None:
-        return self.tally.last_received_at
-
-    @property
-    def last_sent_at(self) -> Instant | None:
-        return self.tally.last_sent_at
-
-    @property
-    def received_by_type(self) -> dict[str, int]:
-        return self.tally.received_by_type
-
-    @property
-    def sent_by_type(self) -> dict[str, int]:
-        return self.tally.sent_by_type
-
-    @property
-    def update_faults(self) -> dict[str, int]:
-        return self.tally.update_faults
-
-    @property
-    def discards(self) -> dict[str, int]:
-        """Events and messages that were refused or ignored, by reason."""
-        return self.tally.discards
-
-    def pending_changes(self) -> tuple[str, ...]:
-        """Names of the settings that differ from those of the live session's OPEN and wait for the next one."""
-        if self._session is None:
-            return ()
-        return _open_changes(self._session.settings, self.settings)
+        self._restarting_until: Instant | None = None
 
     # -- the core ------------------------------------------------------------------------------------------
 
@@ -181,21 +109,14 @@ class Peer:
                 self._accept(event, now)
             case TcpCrAcked():
                 self._dialled(event, now)
-            case SendStalled() | SendResumed():
-                pass  # RFC 9687: not acted on yet
-            case TcpConnectionFails():
-                connection = self._connections.get(event.conn)
-                if connection is None:
-                    self.tally.discard("event of a closed connection")
-                else:
-                    connection.tcp_failed(event.error, now)
+            case SendStalled() | SendResumed() | TcpConnectionFails():
+                self._of_connection(event, now)
             case ManualStart():
-                self._manual_start(now)
+                self._manual_start(event, now)
             case ManualStop():
                 self._manual_stop(event, now)
             case AutomaticStop():
-                recovery = Recovery.DAMPED if event.damped else Recovery.AT_ONCE
-                self._automatic_stop(event.cause, event.subcode, event.message, recovery, now)
+                self._automatic_stop(event, now)
             case BfdUp():
                 self._bfd_up(now)
             case BfdDown():
@@ -207,15 +128,30 @@ class Peer:
             case _:
                 assert_never(event)
 
+    def _of_connection(self, event: SendStalled | SendResumed | TcpConnectionFails, now: Instant) -> None:
+        connection = self._connections.get(event.conn)
+        if connection is None:
+            self.tally.discard("event of a closed connection")
+            return
+        match event:
+            case SendStalled():
+                connection.send_stalled(event.since)
+            case SendResumed():
+                connection.send_resumed()
+            case TcpConnectionFails():
+                connection.tcp_failed(event.error, now)
+
     # -- administrative events -----------------------------------------------------------------------------
 
-    def _manual_start(self, now: Instant) -> None:
+    def _manual_start(self, event: ManualStart, now: Instant) -> None:
         # RFC 4271 §8.2.2 Idle, events 1, 4: "starts the ConnectRetryTimer, initiates a TCP connection …, listens".
         # Event 1 is ignored in any other state; in an idle hold it is an operator who wants no more waiting.
-        if self.admin_up and self._retry.idle_until is None:
+        if self.admin_up and not self._retry.idle:
             self.tally.discard("start of a started neighbor")
             return
         self.admin_up = True
+        if self.generation == 0:
+            self._restarting_until = event.restarting_until
         self._retry.reset()
         self._dial(now)
         self._sync("started", now)
@@ -228,34 +164,41 @@ class Peer:
         self.admin_up = False
         text = event.cause.value.replace("-", " ") + (f': "{event.message}"' if event.message else "")
         cause = Cause(event.cause, text, now)
-        self._cease_all(cause, event.subcode, event.message, now)
-        self.last_cause = cause
+        session, self.last_cause = self._session, cause
+        if event.retain and session is not None and self._keeps_ours(session):
+            session.abandon(cause, now, linger=True)  # RFC 4724 §4.2: the end of TCP alone lets the peer keep routes
+        self._cease_all(cause, event.subcode, event.message, b"", now)
         self._plain_open = False
         self._retry.reset()
         self._sync(text, now)
 
-    def _automatic_stop(
-        self, cause: Cause, subcode: CeaseSubcode, message: str, recovery: Recovery, now: Instant
-    ) -> None:
+    def _automatic_stop(self, event: AutomaticStop, now: Instant) -> None:
         # Event 8: "sends a NOTIFICATION with a Cease, …, increments the ConnectRetryCounter by 1, …, Idle".
         if not self.admin_up:
             self.tally.discard("stop of a stopped neighbor")
             return
+        recovery = Recovery.DAMPED if event.damped else Recovery.AT_ONCE
+        if event.idle_s is not None:
+            recovery = Recovery.DAMPED
+            self._retry.stay_away(event.idle_s, self._dials(), now)
         self._recovery = recovery
         if self._connections:
-            self._cease_all(cause, subcode, message, now)
+            self._cease_all(event.cause, event.subcode, event.message, event.data, now)
         else:
-            self.last_cause = cause
+            self.last_cause = event.cause
             self._plan(recovery, State.ACTIVE, now)
         self._recovery = None
         if recovery is Recovery.AT_ONCE:
             self._dial(now)
-        self._sync(cause.text, now)
+        self._sync(event.cause.text, now)
 
     def _bfd_up(self, now: Instant) -> None:
         # RFC 5882 §4: the path works now, so that waiting has lost its reason.
         if not self.admin_up:
             self.tally.discard("BFD event of a stopped neighbor")
+            return
+        if self._retry.away:
+            self.tally.discard("BFD event of a neighbor that is to stay away")
             return
         self._retry.end_idle_hold()
         for connection in list(self._connections.values()):
@@ -272,22 +215,21 @@ class Peer:
         if not told:
             self.tally.discard("BFD down older than the connection" if connected else "BFD down without a connection")
             return
-        cause = replace(event.cause, code=int(ErrorCode.CEASE), subcode=int(CeaseSubcode.BFD_DOWN))
         self._recovery = Recovery.PLAIN
         for connection in told:
-            connection.cease(CeaseSubcode.BFD_DOWN, cause, now)
+            connection.cease(CeaseSubcode.BFD_DOWN, event.cause, now)
         self._recovery = None
 
     def _reconfigure(self, settings: PeerSettings, now: Instant) -> None:
         old, self.settings = self.settings, settings
         if not self.admin_up:
             return
-        if _open_changes(old, settings) and self._session is None:
+        if self._retry.away:
+            self._retry.attempt_at = self._retry.idle_until if self._dials() else None
+        elif open_changes(old, settings) and self._session is None:
             # A person may just have mended what made attempts fail: begin anew with the new OPEN, now.
             self._plain_open = False
-            subcode = int(CeaseSubcode.CONFIGURATION_CHANGE)
-            cause = Cause(CauseKind.CONFIG_CHANGE, "configuration changed", now, int(ErrorCode.CEASE), subcode)
-            self._end_handshakes(cause, now)
+            self._end_handshakes(Cause(CauseKind.CONFIG_CHANGE, "configuration changed", now), now)
             self._retry.reset()
             self._dial(now)
         elif settings.passive or settings.dynamic:
@@ -311,17 +253,21 @@ class Peer:
                 connection.cease(CeaseSubcode.CONFIGURATION_CHANGE, cause, now)
         self._recovery = None
 
-    def _cease_all(self, cause: Cause, subcode: CeaseSubcode, message: str, now: Instant) -> None:
-        data = encode_shutdown_communication(message) if subcode in _COMMUNICABLE else b""
-        coded = replace(cause, code=int(ErrorCode.CEASE), subcode=int(subcode))
+    def _cease_all(self, cause: Cause, subcode: CeaseSubcode, message: str, data: bytes, now: Instant) -> None:
+        if subcode in _COMMUNICABLE:
+            data = encode_shutdown_communication(message)
         for connection in list(self._connections.values()):
-            connection.cease(subcode, cause if connection.state is State.CONNECT else coded, now, data)
+            connection.cease(subcode, cause, now, data)
+
+    @staticmethod
+    def _keeps_ours(session: Connection) -> bool:
+        return session.negotiated is not None and keeps_ours(session.settings, session.negotiated)
 
     # -- TCP -----------------------------------------------------------------------------------------------
 
     def _dial(self, now: Instant) -> None:
         """Dial unless that is not wanted or not needed now."""
-        if not self.admin_up or self.settings.passive or self.settings.dynamic:
+        if not self.admin_up or not self._dials():
             return
         if any(c.outgoing or c.state >= State.OPEN_CONFIRM for c in self._connections.values()):
             return
@@ -372,11 +318,15 @@ class Peer:
         self._out.append(Send(conn, encode_notification(rejected)))
         self._out.append(Close(conn, linger=True))
         self.tally.sent("notification", now)
+        self.tally.notification(rejected, sent=True)
 
     # -- what connections tell (fsm.Owner) -----------------------------------------------------------------
 
     def emit(self, action: Action) -> None:
         self._out.append(action)
+
+    def restarting(self, now: Instant) -> bool:
+        return self.generation == 0 and self._restarting_until is not None and now < self._restarting_until
 
     def entered(self, connection: Connection, reason: str, now: Instant) -> None:
         self._sync(reason, now)
@@ -439,7 +389,9 @@ class Peer:
             self.established_conn = None
             self.established_at = None
             self.flaps += 1
-            self._out.append(SessionDown(connection.generation, cause))
+            assert connection.negotiated is not None
+            families, seconds = retained(connection.settings, connection.negotiated, cause)
+            self._out.append(SessionDown(connection.generation, cause, families, seconds))
         else:
             self._out.append(AttemptFailed(cause))
         if self.admin_up and self._recovery is None:
@@ -464,17 +416,18 @@ class Peer:
         return ours > (negotiated.remote_router_id, negotiated.remote_asn)
 
     def _dump(self, loser: Connection, text: str, now: Instant) -> None:
-        subcode = CeaseSubcode.CONNECTION_COLLISION
-        cause = Cause(CauseKind.COLLISION, f"connection collision: {text}", now, int(ErrorCode.CEASE), int(subcode))
-        loser.cease(subcode, cause, now)
+        cause = Cause(CauseKind.COLLISION, f"connection collision: {text}", now)
+        loser.cease(CeaseSubcode.CONNECTION_COLLISION, cause, now)
 
     # -- retrying ------------------------------------------------------------------------------------------
 
     def _plan(self, recovery: Recovery, was: State, now: Instant) -> None:
-        dials = not (self.settings.passive or self.settings.dynamic)
-        if any(c.outgoing for c in self._connections.values()):
-            dials = False  # it is being tried already
+        # Where a dial is out it is being tried already.
+        dials = self._dials() and not any(c.outgoing for c in self._connections.values())
         self._retry.plan(recovery, was, int(self.settings.connect_retry_s * SECOND), dials, now)
+
+    def _dials(self) -> bool:
+        return not (self.settings.passive or self.settings.dynamic)
 
     def _retry_time(self) -> Micros:
         return jittered(int(self.settings.connect_retry_s * SECOND), self._rng)
@@ -516,15 +469,12 @@ class Peer:
         del self._connections[connection.conn]
         self._out.append(Close(connection.conn, linger=False))
 
-    def _leader(self) -> Connection | None:
-        return max(self._connections.values(), key=lambda c: c.state, default=None)
-
     def _sync(self, reason: str, now: Instant) -> None:
         """The neighbor's state is its most advanced connection's; without one Active, or Idle in a hold or stopped."""
         leader = self._leader()
         if leader is not None:
             state = leader.state
-        elif self.admin_up and self._retry.idle_until is None:
+        elif self.admin_up and not self._retry.idle:
             # DEVIATES RFC 4271 §8.2.2, which passes through Idle and an automatic start: to wait for the
             # ConnectRetryTimer and to listen meanwhile is what Active is.
             state = State.ACTIVE
@@ -555,8 +505,3 @@ class Peer:
         self._recovery = None
         self.last_cause = cause
         self._sync(cause.text, now)
-
-
-def _open_changes(old: PeerSettings, new: PeerSettings) -> tuple[str, ...]:
-    names = (field.name for field in fields(PeerSettings))
-    return tuple(name for name in names if name not in LIVE_SETTINGS and getattr(old, name) != getattr(new, name))

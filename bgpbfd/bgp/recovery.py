@@ -7,10 +7,14 @@
   refused only if the fault ended an Established session: there each repetition flaps routes in the network. A fault
   before Established flaps nothing, and whoever dials us may have mended it: that is no reason to stay down.
 - *At once*: an operator's reset, a corrected configuration, BFD back Up.
+
+Beside these a neighbor can be told to *stay away* for a given time, after max prefixes: nothing but the end of that
+time, a start or a reset by hand brings it back, and its connections are refused.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from enum import Enum
 from typing import Final, assert_never
@@ -37,20 +41,30 @@ class Recovery(Enum):
 
 
 class Retry:
-    """When to dial next. ``refuses``: connections from the neighbor are not taken until the idle hold ends."""
+    """When to dial next. ``refuses``: connections from the neighbor are not taken until the idle hold ends.
+
+    ``away``: the hold is of a length that was asked for; without ``idle_until`` it has no end of its own.
+    """
 
     def __init__(self, rng: random.Random) -> None:
         self.attempt_at: Instant | None = None
         self.idle_until: Instant | None = None
         self.refuses = False
+        self.away = False
         self._back_off = 0
         self._rng = rng
+
+    @property
+    def idle(self) -> bool:
+        return self.idle_until is not None or self.away
 
     def next_deadline(self) -> Instant | None:
         return min((d for d in (self.attempt_at, self.idle_until) if d is not None), default=None)
 
     def plan(self, recovery: Recovery, was: State, retry_time: Micros, dials: bool, now: Instant) -> None:
         """What follows an end in state ``was``; ``dials``: an attempt of ours is wanted at all."""
+        if self.away and recovery is not Recovery.AT_ONCE:
+            return
         match recovery:
             case Recovery.AT_ONCE:
                 self.end_idle_hold()
@@ -70,6 +84,12 @@ class Retry:
             case _:
                 assert_never(recovery)
 
+    def stay_away(self, seconds: float, dials: bool, now: Instant) -> None:
+        """Idle for ``seconds``, infinity included, without jitter."""
+        self.away = self.refuses = True
+        self.idle_until = None if math.isinf(seconds) else now + math.ceil(seconds * SECOND)
+        self.attempt_at = self.idle_until if dials else None
+
     def expire(self, now: Instant) -> bool:
         """Take note of the time; True when a dial is due."""
         if self.idle_until is not None and now >= self.idle_until:
@@ -81,7 +101,7 @@ class Retry:
 
     def end_idle_hold(self) -> None:
         self.idle_until = None
-        self.refuses = False
+        self.refuses = self.away = False
 
     def lasted(self, duration: Micros) -> None:
         """A session was Established for ``duration``."""
@@ -100,6 +120,8 @@ def recovery_from(cause: Cause) -> Recovery:
     match cause.kind:
         case CauseKind.NOTIFICATION_SENT | CauseKind.INTERNAL_ERROR | CauseKind.MAX_PREFIXES:
             return Recovery.DAMPED
+        case CauseKind.SEND_HOLD_TIMER_EXPIRED:
+            return Recovery.DAMPED  # RFC 9687 §4: "performs peer oscillation damping"; whoever does not read is broken
         case CauseKind.NOTIFICATION_RECEIVED:
             if cause.code == ErrorCode.HOLD_TIMER_EXPIRED or refused_capabilities(cause):
                 return Recovery.PLAIN

@@ -50,6 +50,15 @@ def cap_as4(asn: int) -> bytes:
     return bytes((65, 4)) + asn.to_bytes(4, "big")
 
 
+def cap_restart(flags_and_time: int = 0x0078, *families: bytes) -> bytes:
+    """RFC 4724 §3: R 0x8000, N 0x4000, time; each of ``families``: AFI, SAFI, flags."""
+    value = flags_and_time.to_bytes(2, "big") + b"".join(families)
+    return bytes((64, len(value))) + value
+
+
+IPV4_KEPT, IPV6_KEPT = bytes((0, 1, 1, 0x80)), bytes((0, 2, 1, 0x80))
+
+
 def open_message(
     asn: int = 65001,
     hold: int = 9,

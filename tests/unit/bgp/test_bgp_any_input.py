@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bgp_harness import (
+    CAP_MP_IPV4,
     END_OF_RIB,
+    IPV4_KEPT,
     KEEPALIVE,
     OPEN,
     OURS,
@@ -12,8 +16,11 @@ from bgp_harness import (
     THEIRS,
     UPDATE,
     Driver,
+    cap_as4,
+    cap_restart,
     message,
     notification,
+    open_message,
     with_settings,
 )
 from hypothesis import given, settings
@@ -35,7 +42,9 @@ from bgpbfd.bgp.events import (
     NotificationSeen,
     Reconfigure,
     Send,
+    SendResumed,
     SendRouteRefresh,
+    SendStalled,
     SendUpdates,
     SessionDown,
     SessionUp,
@@ -46,9 +55,19 @@ from bgpbfd.bgp.events import (
     TimerExpired,
 )
 from bgpbfd.core import IPV4_UNICAST, SECOND
-from bgpbfd.wire.iana import CeaseSubcode
+from bgpbfd.wire.iana import BgpRole, CeaseSubcode
 
-GOOD = [OPEN, KEEPALIVE, UPDATE, END_OF_RIB, REFRESH, notification(6, 4)]
+# With graceful restart (N bit), additional paths both ways, IPv6 next hops, a role
+DEEP = open_message(
+    caps=CAP_MP_IPV4
+    + cap_as4(65001)
+    + cap_restart(0xC078, IPV4_KEPT)
+    + bytes.fromhex("4504 00010103 0506 000100010002 0901 00 4600")
+)
+GOOD = [OPEN, DEEP, KEEPALIVE, UPDATE, END_OF_RIB, REFRESH, notification(6, 4), notification(6, 9, b"\x06\x02")]
+SETTINGS_DEEP = with_settings(
+    restart_time_s=90, add_path_receive=True, add_path_send=True, extended_next_hop=True, role=BgpRole.CUSTOMER
+)
 bodies = st.builds(message, st.integers(0, 6), st.binary(max_size=60))
 mutated = st.builds(
     lambda data, at, octet: data[: at % len(data)] + bytes((octet,)) + data[at % len(data) + 1 :],
@@ -60,10 +79,11 @@ streams = st.lists(st.one_of(st.sampled_from(GOOD), bodies, mutated, st.binary(m
 
 
 @settings(max_examples=600, deadline=None)
-@given(st.sampled_from([State.OPEN_SENT, State.OPEN_CONFIRM, State.ESTABLISHED]), streams)
-def test_any_bytes_have_a_verdict_and_never_ours(state: State, data: bytes) -> None:
-    driver = Driver()
-    conn = getattr(driver, state.name.lower())()
+@given(st.sampled_from([State.OPEN_SENT, State.OPEN_CONFIRM, State.ESTABLISHED]), streams, st.booleans())
+def test_any_bytes_have_a_verdict_and_never_ours(state: State, data: bytes, deep: bool) -> None:
+    driver = Driver(SETTINGS_DEEP if deep else SETTINGS)
+    reach = getattr(driver, state.name.lower())
+    conn = reach() if state is State.OPEN_SENT else reach(DEEP if deep else OPEN)
     actions = driver.receive(conn, data)
     cause = driver.peer.last_cause
     assert cause is None or cause.kind in {CauseKind.NOTIFICATION_SENT, CauseKind.NOTIFICATION_RECEIVED}
@@ -73,6 +93,9 @@ def test_any_bytes_have_a_verdict_and_never_ours(state: State, data: bytes) -> N
         assert cause.text
         (seen,) = [a for a in actions if isinstance(a, NotificationSeen)]
         assert (seen.notification.code, seen.notification.subcode) == (cause.code, cause.subcode)
+        shown = bytes.fromhex(str(cause.facts["message"]))
+        assert 19 <= len(shown) <= 512
+        assert shown in data
         assert 1 <= seen.notification.code <= 7
 
 
@@ -96,8 +119,9 @@ def cause(driver: Driver, kind: CauseKind) -> Cause:
 conns = st.integers(0, 6)
 steps = st.one_of(
     st.sampled_from(["start", "stop", "auto", "damped", "bfd-up", "bfd-down", "accept", "timer", "refresh", "updates"]),
+    st.sampled_from(["restarted", "retain", "away", "away for ever"]),
     st.tuples(st.sampled_from(["passive", "hold"]), st.booleans()),
-    st.tuples(st.sampled_from(["acked", "fails"]), conns),
+    st.tuples(st.sampled_from(["acked", "fails", "stalled", "long stalled", "resumed"]), conns),
     st.tuples(conns, streams),
     st.integers(1, 20),
 )
@@ -107,8 +131,13 @@ def event_of(driver: Driver, step: object) -> Event:
     match step:
         case "start":
             return ManualStart()
-        case "stop":
-            return ManualStop(message="m")
+        case "restarted":
+            return ManualStart(restarting_until=driver.now + 9 * SECOND)
+        case "stop" | "retain":
+            return ManualStop(message="m", retain=step == "retain")
+        case "away" | "away for ever":
+            idle_s = 25 if step == "away" else float("inf")
+            return AutomaticStop(cause(driver, CauseKind.MAX_PREFIXES), CeaseSubcode.MAXIMUM_PREFIXES, idle_s=idle_s)
         case "auto" | "damped":
             reset = cause(driver, CauseKind.ADMIN_RESET)
             return AutomaticStop(reset, CeaseSubcode.ADMINISTRATIVE_RESET, damped=step == "damped")
@@ -123,13 +152,17 @@ def event_of(driver: Driver, step: object) -> Event:
         case "updates":
             return SendUpdates(driver.peer.generation, [UPDATE])
         case ("passive", bool(value)):
-            return Reconfigure(with_settings(passive=value))
+            return Reconfigure(replace(driver.settings, passive=value))
         case ("hold", bool(value)):
-            return Reconfigure(with_settings(hold_time_s=30 if value else SETTINGS.hold_time_s))
+            return Reconfigure(replace(driver.settings, hold_time_s=30 if value else SETTINGS.hold_time_s))
         case ("acked", int(conn)):
             return TcpCrAcked(conn, OURS, THEIRS)
         case ("fails", int(conn)):
             return TcpConnectionFails(conn, "reset")
+        case ("stalled" | "long stalled", int(conn)):
+            return SendStalled(conn, driver.now - (1 if step[0] == "stalled" else 479) * SECOND)  # type: ignore[index]
+        case ("resumed", int(conn)):
+            return SendResumed(conn)
         case (int(conn), bytes(data)):
             return DataReceived(conn, data)
         case int(seconds):
@@ -140,9 +173,10 @@ def event_of(driver: Driver, step: object) -> Event:
 
 
 @settings(max_examples=500, deadline=None)
-@given(st.lists(steps, max_size=40))
-def test_any_order_of_events(script: list[object]) -> None:
-    driver = Driver()
+@given(st.lists(steps, max_size=40), st.booleans())
+def test_any_order_of_events(script: list[object], deep: bool) -> None:
+    driver = Driver(SETTINGS_DEEP if deep else SETTINGS)
+    away: float | None = None
     open_conns: set[ConnId] = set()
     up: int | None = None
     for step in script:
@@ -151,9 +185,22 @@ def test_any_order_of_events(script: list[object]) -> None:
             open_conns.discard(event.conn)
         if isinstance(event, TcpConnectionConfirmed):
             open_conns.add(event.conn)
+        match event:
+            case ManualStart() | ManualStop():
+                away = None
+            case AutomaticStop() if driver.peer.admin_up:
+                if event.idle_s is not None:
+                    away = driver.now + event.idle_s * SECOND
+                elif not event.damped:
+                    away = None
+            case _:
+                pass
+        if away is not None and driver.now >= away:
+            away = None
         for action in driver.do(event):
             match action:
                 case Dial():
+                    assert away is None
                     open_conns.add(action.conn)
                 case Send():
                     assert action.conn in open_conns
@@ -165,6 +212,8 @@ def test_any_order_of_events(script: list[object]) -> None:
                 case SessionDown():
                     assert up == action.generation
                     up = None
+                    assert bool(action.retain) == bool(action.retain_s)
+                    assert deep or not action.retain
                 case _:
                     pass
         assert len(open_conns) <= 3  # one a direction, and the established one
@@ -176,6 +225,9 @@ def test_any_order_of_events(script: list[object]) -> None:
         if not driver.peer.admin_up:
             assert not open_conns
             assert driver.peer.next_deadline() is None
+        elif away is not None:
+            assert not open_conns
+            assert driver.peer.state is State.IDLE
         elif not driver.peer.settings.passive:  # never forgotten: something is under way or planned
             dials = {a.conn for a in driver.log if isinstance(a, Dial)}
             trying = open_conns & dials or driver.peer.state >= State.OPEN_CONFIRM

@@ -500,9 +500,18 @@ def test_rfc2918_3_without_rfc7313_the_octet_is_reserved() -> None:
 
 
 def test_rfc7313_5_a_marker_of_wrong_length_is_7_1_with_the_message() -> None:
+    for subtype in (1, 2):
+        driver = Driver()
+        conn = driver.established(open_message(caps=bytes((2, 0, 70, 0))))
+        wrong = message(5, bytes((0, 1, subtype, 1, 9)))
+        assert notifications(driver.receive(conn, wrong)) == [(conn, b"\x07\x01" + wrong)]
+
+
+def test_rfc7313_5_applies_only_to_a_peer_that_has_the_capability() -> None:
     driver, conn = in_state(ESTABLISHED)
-    wrong = message(5, bytes((0, 1, 1, 1, 9)))
-    assert notifications(driver.receive(conn, wrong)) == [(conn, b"\x07\x01" + wrong)]
+    seen = one(driver.receive(conn, message(5, bytes((0, 1, 1, 1, 9)))), RouteRefreshReceived)
+    assert seen.refresh.subtype == 0
+    assert driver.peer.state is ESTABLISHED
 
 
 def test_rfc2918_we_ask_only_a_peer_that_has_offered_it() -> None:
