@@ -11,17 +11,17 @@ password or that a connection was made in the moment before it was in force.
 from __future__ import annotations
 
 import ipaddress
-import os
 import socket
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from errno import ENOMEM, ENOPROTOOPT
 
 from bgpbfd.bgp.events import Endpoint
 from bgpbfd.config.model import Secret
 from bgpbfd.control.ports import TcpKey
 from bgpbfd.io.sockopts import Network, set_password
+
+_CONSEQUENCE = "; connections from there are not taken"
 
 
 class _Index:
@@ -123,19 +123,19 @@ class Passwords:
             if other.password != key.password:
                 # The kernel tells by the address alone who signs with what.
                 listener.missing.add(key)
-                faults[_name(key)] = f"{_name(other)} has the same address and another password"
+                faults[_name(key)] = f"{_name(other)} has the same address and another TCP MD5 password{_CONSEQUENCE}"
         refused = _put(listener, wanted)
         for network in [network for network in listener.installed if network not in wanted]:
             try:
                 set_password(listener.sock, network, None)
             except OSError as error:  # it stays: too strict is better than too open
-                faults[str(network)] = f"it cannot be taken back: {_text(error)}"
+                faults[str(network)] = f"a TCP MD5 password stays in force: {error}"
             else:
                 del listener.installed[network]
         if refused:
             refused = _put(listener, {network: wanted[network] for network in refused})
             listener.missing.update(key for network, _, key in self._index.keys if network in refused)
-            faults.update({_name(wanted[network]): text for network, text in refused.items()})
+            faults.update({_name(wanted[network]): text + _CONSEQUENCE for network, text in refused.items()})
         return faults
 
     def admits(self, listener: socket.socket, remote: Endpoint) -> bool:
@@ -186,7 +186,7 @@ class Passwords:
         try:
             set_password(sock, live.remote, password)
         except OSError as error:
-            return {str(live.remote.network_address): f"the connection goes on with the old one: {_text(error)}"}
+            return {str(live.remote.network_address): f"the connection goes on with the old password: {error}"}
         live.password = password
         return {}
 
@@ -195,7 +195,7 @@ class Passwords:
         for name, text in faults.items():
             if self._told.get(name) != text:
                 self._told[name] = text
-                self._fault(f"the TCP MD5 password for {name} is not in force: {text}", name)
+                self._fault(f"{name}: {text}", name)
 
 
 def _put(listener: _Listener, wanted: dict[Network, TcpKey]) -> dict[Network, str]:
@@ -207,7 +207,7 @@ def _put(listener: _Listener, wanted: dict[Network, TcpKey]) -> dict[Network, st
         try:
             set_password(listener.sock, network, key.password)
         except OSError as error:
-            refused[network] = _text(error)
+            refused[network] = str(error)
         else:
             listener.installed[network] = key.password
     return refused
@@ -230,14 +230,3 @@ def _origin(remote: Endpoint) -> tuple[Network, str | None]:
 
 def _name(key: TcpKey) -> str:
     return f"{key.network}%{key.interface}" if key.interface else key.network
-
-
-def _text(error: OSError) -> str:
-    if error.errno is None:
-        return str(error)
-    text = os.strerror(error.errno)
-    if error.errno == ENOMEM:
-        text += ": net.core.optmem_max limits how many a socket can have"
-    elif error.errno == ENOPROTOOPT:
-        text += ": the kernel has no TCP MD5"
-    return text

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
 
 WAIT_S = 2.0  # how long the NOTIFICATION may take to be read
 MAX_WAITING = 64
@@ -16,26 +15,26 @@ _READ_SIZE = 16_384
 
 
 class Refusals:
-    """``len()`` of it is how many wait for their NOTIFICATION to be read; ``quiet`` is called when one is done."""
+    """``len()`` of it is how many wait for their NOTIFICATION to be read."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, quiet: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._quiet = quiet
         self._waiting: dict[socket.socket, tuple[asyncio.TimerHandle, int]] = {}  # and octets read off
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def refuse(self, sock: socket.socket, notification: bytes, *, room: bool) -> None:
-        """Close ``sock``, after ``notification`` where there is one; at once where there is no ``room`` to wait.
+    def refuse(self, sock: socket.socket, notification: bytes) -> None:
+        """Close ``sock``, after ``notification`` where there is one.
 
         The peer has to read it before the connection is closed with data unread, which would be a reset (as in
-        ``TcpShell.close``). A new socket's buffer is empty: a NOTIFICATION goes out whole or not at all.
+        ``TcpShell.close``); who comes when too many wait may miss it. A new socket's buffer is empty: a NOTIFICATION
+        goes out whole or not at all.
         """
         try:
             if notification:
                 sock.send(notification)
-                if room and len(self._waiting) < MAX_WAITING:
+                if len(self._waiting) < MAX_WAITING:
                     sock.shutdown(socket.SHUT_WR)
                     self._waiting[sock] = (self._loop.call_later(WAIT_S, self._end, sock), 0)
                     self._loop.add_reader(sock, self._read_off, sock)
@@ -43,6 +42,11 @@ class Refusals:
         except OSError:  # it has gone already
             pass
         sock.close()
+
+    def end(self) -> None:
+        """Wait for nobody any more."""
+        for sock in list(self._waiting):
+            self._end(sock)
 
     def _read_off(self, sock: socket.socket) -> None:
         try:
@@ -61,4 +65,3 @@ class Refusals:
         self._waiting.pop(sock)[0].cancel()
         self._loop.remove_reader(sock)
         sock.close()
-        self._quiet()

@@ -6,7 +6,9 @@ A connection of an IPv4 peer on an IPv6 listener is an IPv6 socket whose packets
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
+import os
 import socket
 import struct
 
@@ -40,10 +42,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def dialling_socket(target: DialTarget) -> tuple[socket.socket, tuple[str, int] | tuple[str, int, int, int]]:
-    """A socket set up as ``target`` says, its password included, and the address to connect it to.
-
-    Raises OSError; one without errno has the whole text.
-    """
+    """A socket set up as ``target`` says, its password included, and the address to connect it to. Raises OSError."""
     v6 = ":" in target.remote
     scope = socket.if_nametoindex(target.interface) if v6 and target.interface else 0
     sock = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_STREAM)
@@ -79,11 +78,11 @@ def listening_socket(address: str) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if host == "::" else 1)
         prepare(sock)
         # RFC 5082 §3: our SYN-ACK has to pass the filter of a peer that wants 255, before we know which peer it is.
-        # For the same reason the listener has no minimum of its own: ``syn_ttl`` is how it is enforced afterwards.
+        # For the same reason the listener has no minimum of its own: see ``came_from_near``.
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, LISTENER_TTL)
         if v6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, LISTENER_TTL)
-        with contextlib.suppress(OSError):  # without it, ``first_data_is_proved`` is more careful
+        with contextlib.suppress(OSError):  # without it ``came_from_near`` is more careful
             sock.setsockopt(socket.IPPROTO_TCP, _TCP_SAVE_SYN, 1)
         sock.bind((host, port, 0, socket.if_nametoindex(zone) if zone else 0) if v6 else (host, port))
     except OSError:
@@ -132,18 +131,21 @@ def _endpoint(address: tuple[str, int] | tuple[str, int, int, int]) -> Endpoint:
 
 
 def set_ttl(sock: socket.socket, options: TransportOptions, *, v4: bool) -> None:
-    """What ``options`` say for a connection over IPv4 (``v4``) or IPv6. Raises OSError.
+    """What ``options`` say for a connection over IPv4 (``v4``) or IPv6. Raises OSError with the whole text.
 
     An accepted socket has the listener's TTL until here: without a TTL of its own it goes back to the kernel's default.
     """
     ttl = _DEFAULT_TTL if options.ttl is None else options.ttl
     minimum = options.minimum_ttl or 0
-    if v4:
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
-        sock.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, minimum)
-    else:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
-        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, minimum)
+    try:
+        if v4:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+            sock.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, minimum)
+        else:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, minimum)
+    except OSError as error:
+        raise OSError(f"the kernel refuses the TTL or its minimum: {error_text(error)}") from None
 
 
 def came_from_near(sock: socket.socket, minimum_ttl: int) -> bool:
@@ -181,11 +183,11 @@ def _syn_ttl(sock: socket.socket) -> int | None:
 def set_password(sock: socket.socket, network: Network, password: Secret | None) -> None:
     """From now on segments from and to ``network`` are signed with ``password``; None: no longer signed.
 
-    Raises OSError; one without errno has the whole text, which never has the password.
+    Raises OSError with the whole text, in which the password is not.
     """
-    key = b"" if password is None else password.reveal().encode()
+    key = b"" if password is None else password.reveal().encode(errors="surrogatepass")
     if password is not None and not 1 <= len(key) <= PASSWORD_MAX:
-        raise OSError(f"a password of TCP MD5 has 1 to {PASSWORD_MAX} octets, this one has {len(key)}")
+        raise OSError(f"a TCP MD5 password has 1 to {PASSWORD_MAX} octets, this one has {len(key)}")
     host = network.prefixlen == network.max_prefixlen
     # struct tcp_md5sig. The prefix length of a mapped address counts the IPv4 address's bits.
     # The field for an interface is for VRFs only: the kernel takes no other interface there.
@@ -200,9 +202,15 @@ def set_password(sock: socket.socket, network: Network, password: Secret | None)
     )
     try:
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_MD5SIG if host else _TCP_MD5SIG_EXT, value)
-    except FileNotFoundError:
-        if password is not None:
-            raise  # else: it had none
+    except OSError as error:
+        if password is None and error.errno == errno.ENOENT:
+            return  # there was none
+        text = f"the kernel refuses the TCP MD5 password: {error_text(error)}"
+        if error.errno == errno.ENOMEM:
+            text += "; net.core.optmem_max limits how many a socket can have"
+        elif error.errno == errno.ENOPROTOOPT:
+            text += "; it was built without TCP MD5"
+        raise OSError(text) from None
 
 
 def _sockaddr(family: int, network: Network) -> bytes:
@@ -210,3 +218,10 @@ def _sockaddr(family: int, network: Network) -> bytes:
     if family == socket.AF_INET:
         return struct.pack("=HH4s", family, 0, packed)
     return struct.pack("=HHI16sI", family, 0, 0, packed if network.version == 6 else _MAPPED + packed, 0)
+
+
+def error_text(error: BaseException) -> str:
+    """In the words of the kernel, or in those of who raised it."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__

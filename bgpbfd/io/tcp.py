@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import errno
 import logging
-import os
 import socket
 from collections import Counter
 from typing import Protocol
@@ -30,6 +29,7 @@ from bgpbfd.io.sockopts import (
     came_from_near,
     dialling_socket,
     endpoints,
+    error_text,
     listening_socket,
     prepare,
     set_ttl,
@@ -121,7 +121,7 @@ class _Connection(asyncio.BufferedProtocol):
         if self.detached:
             self.shell.linger_ended(self)
         else:
-            self.shell.connection_ended(self.key, _error_text(exc) if exc else "the connection was closed")
+            self.shell.connection_ended(self.key, error_text(exc) if exc else "the connection was closed")
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -140,8 +140,8 @@ class TcpShell:
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self._loop = loop
         self.discards: Counter[str] = Counter()  # connections that were closed without asking the sink, by reason
-        self._passwords = Passwords(self._fault)
-        self._refusals = Refusals(loop, self._quiet)
+        self._passwords = Passwords(self._network_fault)
+        self._refusals = Refusals(loop)
         self._stalls = Stalls(
             loop,
             clock,
@@ -181,7 +181,7 @@ class TcpShell:
             if sock is not None:
                 sock.close()
             self._dials.pop(key, None)
-            self.sink.connection_failed(*key, _error_text(error))
+            self.sink.connection_failed(*key, error_text(error))
         except asyncio.CancelledError:
             if sock is not None:
                 sock.close()
@@ -260,11 +260,11 @@ class TcpShell:
             except OSError as error:
                 if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
                     # The listener stays readable: without a pause the loop would spin.
-                    log.error("cannot accept connections: %s; trying again in 1 s", _error_text(error))
+                    log.error("cannot accept connections: %s; trying again in 1 s", error_text(error))
                     self._loop.remove_reader(listener)
                     self._resume_accepting[listener] = self._loop.call_later(1.0, self._resume, listener)
                 else:
-                    log.warning("accept failed: %s", _error_text(error))
+                    log.warning("accept failed: %s", error_text(error))
                 return
             self._take(listener, sock)
 
@@ -289,7 +289,7 @@ class TcpShell:
             sock.close()  # the fault is ours, and the loop tells of it; the peer need not wait for nobody
             raise
         if isinstance(answer, NotTaken):
-            self._refusals.refuse(sock, answer.notification, room=len(self._lingering) < MAX_LINGERING)
+            self._refusals.refuse(sock, answer.notification)
             return
         if self._unconfirmed[answer.peer] >= MAX_UNCONFIRMED:
             self._drop(sock, "too many of one neighbor at once")
@@ -312,16 +312,13 @@ class TcpShell:
         try:
             prepare(sock)
             set_ttl(sock, options, v4=len(remote.address) == 4)
+            self._passwords.accepted(sock, remote, options.password)
         except OSError as error:
-            return f"the kernel refuses ttl_security or multihop: {_error_text(error)}"
+            return error_text(error)
         if options.minimum_ttl is not None and not came_from_near(sock, options.minimum_ttl):
             self.discards["its TTL is too low"] += 1
             # Without the TTL that it had: whoever varies it must not fill the record.
-            return f"a connection from {remote.text} came with a TTL below {options.minimum_ttl} (ttl_security)"
-        try:
-            self._passwords.accepted(sock, remote, options.password)
-        except OSError as error:
-            return f"the kernel refuses the TCP MD5 password: {_error_text(error)}"
+            return f"a connection from {remote.text} was not shown to have a TTL of {options.minimum_ttl} or more"
         return None
 
     def _drop(self, sock: socket.socket, reason: str) -> None:
@@ -333,11 +330,14 @@ class TcpShell:
             await self._adopt(sock, key, dialled=False)
         except OSError as error:
             sock.close()
-            self.sink.connection_failed(*key, _error_text(error))
+            self.sink.connection_failed(*key, error_text(error))
         finally:
             self._unconfirmed[key[0]] -= 1
             if not self._unconfirmed[key[0]]:
                 del self._unconfirmed[key[0]]
+
+    def _network_fault(self, text: str, network: str) -> None:
+        self.sink.transport_fault(text, network)
 
     def _fault(self, text: str, peer_or_network: str) -> None:
         """Once for each different text: a peer that comes again and again must not fill the record."""
@@ -376,7 +376,7 @@ class TcpShell:
         transport = connection.transport
         if transport is None:
             return
-        if not linger or len(self._lingering) + len(self._refusals) >= MAX_LINGERING or transport.is_closing():
+        if not linger or len(self._lingering) >= MAX_LINGERING or transport.is_closing():
             transport.abort()
             return
         self._lingering[connection] = self._loop.call_later(LINGER_S, transport.abort)
@@ -399,11 +399,7 @@ class TcpShell:
         handle = self._lingering.pop(connection, None)
         if handle is not None:
             handle.cancel()
-        self._quiet()
-
-    def _quiet(self) -> None:
-        """Perhaps nothing is left that still wants to be read."""
-        if not self._lingering and not len(self._refusals):
+        if not self._lingering:
             self._all_closed.set()
 
     async def stop(self) -> None:
@@ -412,23 +408,18 @@ class TcpShell:
         if self._retry is not None:
             self._retry.cancel()
         self.listen(())
+        self._refusals.end()
         for dial in list(self._dials.values()):
             dial.cancel()
         for peer, conn in list(self._connections):
             self.close(peer, conn, linger=False)
-        if self._lingering or len(self._refusals):  # each ends by itself, at the latest when its LINGER_S are over
+        if self._lingering:  # each ends by itself, at the latest when its LINGER_S are over
             self._all_closed.clear()
             await self._all_closed.wait()
 
 
-def _error_text(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.errno is not None:
-        return os.strerror(error.errno)
-    return str(error) or type(error).__name__
-
-
 def _listen_error_text(address: str, error: OSError) -> str:
-    text = _error_text(error)
+    text = error_text(error)
     if error.errno == errno.EACCES:
         text += f": port {split_address(address)[1]} needs CAP_NET_BIND_SERVICE, or choose a port from 1024 up"
     elif error.errno == errno.EADDRINUSE:
