@@ -335,7 +335,7 @@ def parse_ipv6_extended(text: str) -> bytes:
 
 
 def format_extended(value: bytes) -> str:
-    """Text that ``parse_extended``, of 20 octets ``parse_ipv6_extended``, takes back; ``ext:0x…`` for want of a name."""
+    """Text that ``parse_extended`` takes back, of 20 octets ``parse_ipv6_extended``; ``ext:0x…`` if nothing better."""
     if len(value) == _IPV6_EXTENDED_LENGTH:
         return _format_ipv6_extended(value)
     kind, subtype = value[0], value[1]
