@@ -20,6 +20,8 @@ from bgpbfd.config.model import (
     UnixListen,
 )
 from bgpbfd.core import Family, Prefix
+from bgpbfd.policy.policy import Policy
+from bgpbfd.policy.text import policy_as_plain
 from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.flowspec_text import format_actions, nlri_matches, split_actions
 from bgpbfd.wire.text import format_as_path, format_community, format_extended, format_large, origin_text
@@ -54,6 +56,8 @@ def _plain(value: object) -> object:
             return dump_flow(value)
         case PeerConfig():
             return _peer(value)
+        case Policy():
+            return policy_as_plain(value)
         case BfdProfile():
             # what is not there yet is refused as a key even with its default
             return {k: v for k, v in _struct(value).items() if not support.listed(f"bfd.profiles.*.{k}")}

@@ -27,6 +27,7 @@ from bgpbfd.config.model import (
 )
 from bgpbfd.config.names import did_you_mean, parse_address
 from bgpbfd.config.peers import PeerReader
+from bgpbfd.config.policies import read_policies
 from bgpbfd.config.routes import ROUTE_KEYS, RouteReader
 from bgpbfd.config.values import (
     Table,
@@ -141,6 +142,7 @@ class _Builder:
         default_as = top.require("default_as", asn, "this host's AS number, such as 65010")
         api = self._api()
         bfd = read_bfd(top)
+        policies = read_policies(top)
         global_routes = self._routes.read(top, "static_routes")
         peers = PeerReader(
             self._faults,
@@ -164,6 +166,7 @@ class _Builder:
             bfd=bfd,
             peers=tuple(draft.peer for draft in drafts),
             static_routes=tuple(route for source in global_routes for route in source.routes),
+            policies=policies,
         )
         validate.check(config, drafts, global_routes, self._faults)
         warnings = (*self._warnings, *peers.warnings, *validate.warnings(config, drafts, self._faults))

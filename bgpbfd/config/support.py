@@ -47,13 +47,10 @@ _BFD: dict[str, Asks] = {
 _UNSUPPORTED: dict[str, Asks] = {
     "services": _unless_empty,
     "hooks": _unless_empty,
-    "policies": _unless_empty,
     "api.token_file": _always,
     "api.metrics": _unless_false,
     "bfd.sessions": _unless_empty,
     "peers[].tcp_ao": _always,
-    "peers[].import_policy": _always,
-    "peers[].export_policy": _always,
     "peers[].bfd.mode": _if_strict,
     **{f"{table}.{key}": asks for table in ("peers[].bfd", "bfd.profiles.*") for key, asks in _BFD.items()},
 }

@@ -214,6 +214,22 @@ def test_what_of_graceful_restart_stands_in_the_open_waits() -> None:
     )
 
 
+def test_a_change_inside_a_policy_is_soft_and_of_the_policy_alone() -> None:
+    policy = '[policies.p]\ndefault = "{}"\nterms = [{{ match = {{ prefixes = ["10.0.0.0/8"] }}, action = "next" }}]\n'
+    used = f'{PEER}import_policy = "p"\n'
+    (change,) = changes(used + policy.format("accept"), used + policy.format("reject"))
+    assert isinstance(change, GlobalChanged)
+    assert (change.path, change.text, change.impact) == ("policies.p", "changed", Impact.SOFT)
+    assert changes(used + policy.format("accept"), used + policy.format("accept")) == []
+
+
+@pytest.mark.parametrize("key", ["import_policy", "export_policy"])
+def test_another_policy_is_soft(key: str) -> None:
+    policies = '[policies.a]\ndefault = "accept"\n[policies.b]\ndefault = "accept"\n'
+    (change,) = changes(f'{PEER}{key} = "a"\n{policies}', f'{PEER}{key} = "b"\n{policies}')
+    assert (change.path, change.text, change.impact) == ("peers[192.0.2.1]", f"{key} a → b", Impact.SOFT)
+
+
 def test_policies_are_named_one_by_one() -> None:
     def config(**policies: Policy) -> Config:
         return Config(router_id="1.1.1.1", default_as=1, policies=policies)

@@ -58,6 +58,8 @@ def test_dump_of_a_file_is_read_as_the_same(path: Path) -> None:
         f"{HEAD}{PEER}graceful_restart = {{ on_stop = 'retain' }}\n",
         f"{HEAD}{PEER}max_prefixes = {{ limit = 7, warning = 5, restart_time = 0 }}\n",
         f'{HEAD}{PEER}role = "rs-client"\n',
+        f'{HEAD}{PEER}export_policy = "a b"\n[policies."a b"]\n'
+        'terms = [{ match = { prefixes = ["10.0.0.0/8 le 24"] }, action = "reject" }, { prepend = 2 }]\n',
         f"cluster_id = 1\n{HEAD}{PEER}multihop = 3\nadd_path = 'send'\nextended_next_hop = true\n"
         '[[peers.static_routes]]\nprefix = "203.0.113.0/24"\nnext_hop = "2001:db8::1"\n',
         f'{HEAD}[[peers]]\nremote_ip = "192.0.2.0/24"\nremote_as = 65001\nmax_neighbors = 5\n',

@@ -348,6 +348,9 @@ KEYS = st.sampled_from(
         *("api", "level", "format", "bind", "profiles", "fast", "static_routes", "remote_ip", "remote_as", "prefix"),
         *("next_hop", "as_path", "communities", "families", "interface", "local_ip", "description", "hold_timer"),
         *("profile", "mode", "services", "routes_file", "unix_mode", "graceful_restart", "local_router_id", "origin"),
+        *("md5_password", "md5_password_file", "ttl_security", "multihop", "add_path", "max_prefixes", "limit", "role"),
+        *("role_strict", "cluster_id", "max_neighbors", "route_reflector_client", "restart_time", "import_policy"),
+        *("policies", "default", "terms", "match", "prefixes", "set", "add", "prepend", "action", "tcp_ao"),
     ]
 )
 LEAVES = st.one_of(

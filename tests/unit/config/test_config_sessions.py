@@ -372,6 +372,46 @@ def test_rfc5925_kernel_is_asked_for_the_option(
     assert asked == [(socket.IPPROTO_TCP, 40)]
 
 
+# -- names of policies -------------------------------------------------------------------------------------
+
+POLICY = """
+[policies.no-defaults]
+default = "accept"
+terms = [ { match = { prefixes = ["0.0.0.0/0"] }, action = "reject" } ]
+"""
+
+
+@pytest.mark.parametrize("key", ["import_policy", "export_policy"])
+def test_policy_is_used_by_name(key: str) -> None:
+    config = loads(f'{HEAD}{PEER}{key} = "no-defaults"{POLICY}')
+    assert getattr(config.peers[0], key) == "no-defaults"
+    assert config.policies["no-defaults"].name == "no-defaults"
+    assert config.warnings == ()
+
+
+@pytest.mark.parametrize("key", ["import_policy", "export_policy"])
+def test_unknown_policy_names_the_nearest(key: str) -> None:
+    reason = only(f'{HEAD}{PEER}{key} = "no-default"{POLICY}', f"peers[0].{key}")
+    assert reason == "no policy 'no-default' in policies; did you mean 'no-defaults'?"
+    assert "none is defined" in only(f'{HEAD}{PEER}{key} = "x"\n', f"peers[0].{key}")
+    assert "a string" in only(f"{HEAD}{PEER}{key} = true{POLICY}", f"peers[0].{key}")
+
+
+def test_a_peer_is_not_to_blame_for_a_wrong_policy() -> None:
+    text = f'{HEAD}{PEER}import_policy = "p"\n[policies.p]\ndefault = "acept"\n'
+    assert "'accept'" in only(text, "policies.p.default")
+
+
+def test_unused_policy_is_a_warning() -> None:
+    (warning,) = loads(f"{HEAD}{PEER}{POLICY}").warnings
+    assert warning == "policies.no-defaults: no peer uses it"
+
+
+def test_rfc8212_export_policy_ends_the_warning() -> None:
+    assert loads(f'{HEAD}{PEER}{TRANSIT}export_policy = "no-defaults"{POLICY}').warnings == ()
+    assert len(loads(f'{HEAD}{PEER}{TRANSIT}import_policy = "no-defaults"{POLICY}').warnings) == 1
+
+
 # -- warnings ----------------------------------------------------------------------------------------------
 
 TRANSIT = 'advertise_sources = ["peer"]\n'
