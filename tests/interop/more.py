@@ -45,7 +45,7 @@ class Spec:
     listed: bool = True
     announced: list[Route] = field(default_factory=list)
     routes: list[Route] = field(default_factory=list)
-    asn: int = 0  # 0: 65000 and the number of the link
+    asn: int = 0  # 0: one of its own
 
     @property
     def name(self) -> str:
@@ -88,7 +88,7 @@ class Site:
         local, remote = (far.b4, link.a4) if spec.version == 4 else (far.b6, link.a6)
         if spec.link_local:
             local, remote = _link_local(link)
-        spec.asn = spec.asn or (self.our_as if spec.ibgp else 65000 + number)
+        spec.asn = spec.asn or (self.our_as if spec.ibgp else 65100 + number)
         config = PeerConfig(
             local_as=spec.asn,
             remote_as=self.our_as,

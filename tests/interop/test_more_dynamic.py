@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from .harness.lab import Lab
-from .harness.peers import Bfd, Bird, Frr, GoBgp, Route
+from .harness.peers import Bfd, Bird, ExaBgp, Frr, GoBgp, OpenBgpd, Route
 from .more import Site, Spec, bfd_line, up, wait_bfd, wait_equal
 
 pytestmark = pytest.mark.interop
@@ -17,7 +17,9 @@ WIDE, LONG, LONG6 = "10.77.0.0/16", "10.77.2.0/24", "fd77::/16"
 ROUTE = Route("198.51.100.0/24", med=3)
 THEIRS = Route("203.0.113.0/24", med=3)
 each_peer = pytest.mark.parametrize(
-    ("name", "network"), [("bird", WIDE), ("frr", LONG), ("gobgp", LONG6)], ids=["bird", "frr", "gobgp"]
+    ("name", "network"),
+    [("bird", WIDE), ("frr", LONG), ("gobgp", LONG6), ("exabgp", WIDE), ("openbgpd", LONG6)],
+    ids=["bird", "frr", "gobgp", "exabgp", "openbgpd"],
 )
 
 
@@ -42,6 +44,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             Spec(Bird, bfd=TIMERS, listed=False, routes=[THEIRS], asn=65101),
             Spec(Frr, bfd=TIMERS, listed=False, routes=[THEIRS], asn=65102),
             Spec(GoBgp, version=6, listed=False, routes=[THEIRS], asn=65103),
+            Spec(ExaBgp, listed=False, routes=[THEIRS], asn=65101),
+            Spec(OpenBgpd, version=6, listed=False, routes=[THEIRS], asn=65103),
         ]
         site = Site(lab, specs, top=[*_network(WIDE, 65101), *_network(LONG, 65102), *_network(LONG6, 65103)])
         assert {view["peer"] for view in _started(site)} == set()
@@ -109,12 +113,13 @@ def test_the_network_takes_no_other_as(site: Site) -> None:
 
 
 def test_zz_they_are_gone_when_they_stop(site: Site) -> None:
-    """Whichever way: bird by a clean end, frr and gobgp by a kill."""
+    """Whichever way: bird by a clean end, the others by a kill."""
     for name in site.working():
         up(site, name)
     site.arm("bird").peer.stop()
     site.arm("frr").peer.kill9()
-    site.arm("gobgp").peer.kill9()
+    for name in ("gobgp", "exabgp", "openbgpd"):
+        site.arm(name).peer.kill9()
     wait_equal(lambda: [view["peer"] for view in site.ours.ctl("show", "neighbors") if view["dynamic"]], [])
     assert [view["peer"] for view in site.ours.ctl("show", "bfd") if view["type"] == "dynamic"] == []
     assert site.ours.ctl("show", "routes", "learned") == []

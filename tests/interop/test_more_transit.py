@@ -10,7 +10,7 @@ from .harness.capture import Capture
 from .harness.lab import Lab
 from .harness.peers import Bird, Frr, PeerConfig, Route
 from .harness.process import wait_until
-from .more import Site, Spec, birdc, edited, reached, source, up, wait_equal
+from .more import Site, Spec, birdc, edited, policy, reached, source, up, wait_equal
 from .star import OUR_AS
 
 pytestmark = pytest.mark.interop
@@ -35,10 +35,11 @@ def _recursive(text: str, _: PeerConfig) -> str:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """BIRD outside and inside our AS, FRR outside; "aside" is a neighbor that is to get nothing."""
     sources = 'advertise_sources = ["config", "peer"]'
+    outside = [sources, 'import_policy = "all"', 'export_policy = "all"']  # RFC 8212
     with Lab(tmp_path_factory.mktemp("transit")) as lab:
         specs = [
-            Spec(Bird, version=6, ours=[sources], routes=ROUTES),
-            Spec(Frr, ours=[sources], announced=[OWN]),
+            Spec(Bird, version=6, ours=outside, routes=ROUTES),
+            Spec(Frr, ours=outside, announced=[OWN]),
             Spec(
                 edited(Bird, _recursive),
                 "inside",
@@ -48,7 +49,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             ),
             Spec(Frr, "aside"),
         ]
-        site = Site(lab, specs)
+        site = Site(lab, specs, top=policy("all"))
         site.start()
         yield site
 

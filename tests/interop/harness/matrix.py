@@ -78,6 +78,17 @@ lacks(["exabgp"], ["route refresh asked by the peer", "route refresh asked by us
 lacks(["openbgpd"], ["route refresh asked by us"], "7.7 answers each request with “not negotiated”")
 
 
+lacks(["frr", "gobgp"], ["2-octet AS numbers"], "cannot leave capability 65 out alone")
+lacks(["gobgp", "openbgpd"], ["extended messages"], "not offered")
+lacks(["gobgp", "exabgp"], ["roles and OTC"], "no RFC 9234")
+lacks(["openbgpd"], ["extended next hop"], "no RFC 8950 in 7.7")
+lacks(["gobgp", "exabgp"], ["enhanced route refresh"], "answers without its marks")
+lacks(["gobgp", "exabgp", "openbgpd"], ["multihop"], "what is between is no matter of its own")
+_RESTARTS = ("graceful restart, theirs", "graceful restart, ours", "graceful restart after a NOTIFICATION")
+lacks(["exabgp"], _RESTARTS, "keeps no table, neither its own nor ours")
+lacks(["openbgpd"], _RESTARTS, "7.7 has the End-of-RIB marker alone")
+
+
 def peer_of(name: str) -> str | None:
     """The column of a test's parameter ``name``: that of the peer with which it begins (``bird-ll`` is BIRD)."""
     return next((peer for peer in COLUMNS if re.match(rf"{peer}(\d|-|$)", name)), None)

@@ -155,6 +155,8 @@ def _blocks(output: str) -> list[tuple[str, list[str]]]:
         head = re.match(r"([0-9a-f.:]+/\d+)\s", line)
         if head:
             blocks.append((head[1], []))
+        elif blocks and re.match(r" +\w+ \[", line):  # one more path of the same prefix (RFC 7911)
+            blocks.append((blocks[-1][0], []))
         elif blocks and line.startswith("\t"):
             blocks[-1][1].append(line.strip())
     return blocks

@@ -54,6 +54,10 @@ class ExaBgp(Peer):
     def _feed(self) -> Path:
         return self.directory / f"feed-{self._lives}.json"
 
+    def feed_text(self) -> str:
+        """What its API has told in this life, a JSON object a line."""
+        return self._feed.read_text()
+
     def _configuration(self) -> str:
         c = self.config
         writer = self.directory / "writer.py"
@@ -135,7 +139,7 @@ neighbor {c.remote_address} {{
         return list(table.values())
 
     def routes(self) -> list[Route]:
-        table: dict[str, Route] = {}
+        table: dict[tuple[str, str], Route] = {}
         for message in self._messages([self._feed]):
             if message["type"] == "state" and message["neighbor"]["state"] == "down":
                 table.clear()
@@ -144,11 +148,11 @@ neighbor {c.remote_address} {{
             update = message["neighbor"]["message"].get("update", {})
             for family in update.get("withdraw", {}).values():
                 for entry in family:
-                    table.pop(entry["nlri"], None)
+                    table.pop(_key(entry), None)
             for family in update.get("announce", {}).values():
                 for next_hop, entries in reversed(family.items()):  # a link-local address follows the global one
                     for entry in entries if isinstance(entries, list) else []:
-                        table[entry["nlri"]] = _parse(entry["nlri"], next_hop, update.get("attribute", {}))
+                        table[_key(entry)] = _parse(entry["nlri"], next_hop, update.get("attribute", {}))
         return sorted(table.values(), key=lambda route: route.prefix)
 
     def notifications(self) -> list[Notification]:
@@ -160,6 +164,11 @@ neighbor {c.remote_address} {{
                 sent = neighbor.get("direction") == "send"
                 found.append(Notification(sent, int(fact["code"]), int(fact["subcode"]), json.dumps(message)))
         return found
+
+
+def _key(entry: dict[str, Any]) -> tuple[str, str]:
+    """A route's prefix and path identifier (RFC 7911)."""
+    return entry["nlri"], str(entry.get("path-information", ""))
 
 
 def _parse(prefix: str, next_hop: str, attribute: dict[str, Any]) -> Route:

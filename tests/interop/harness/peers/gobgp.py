@@ -89,6 +89,10 @@ class GoBgp(Peer):
             seen += [self._parse(path) for paths in table.values() for path in paths]
         return sorted(seen, key=lambda route: route.prefix)
 
+    def table(self, version: int) -> list[str]:
+        """The prefixes in its table, whoever they are of: stale ones are there too."""
+        return list(self._json("global", "rib", "-a", f"ipv{version}"))
+
     def flows(self, version: int) -> list[str]:
         table = self._json("neighbor", self.config.remote_address, "adj-in", "-a", f"ipv{version}-flowspec")
         return [f"{rule} {json.dumps(paths)}" for rule, paths in table.items()]
