@@ -116,6 +116,15 @@ def family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 def sign(sock: socket.socket, remote: str, key: str) -> None:
     """struct tcp_md5sig for one address, of the socket's own family; an empty key deletes."""
     packed = ipaddress.ip_address(remote).packed

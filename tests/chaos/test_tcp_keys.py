@@ -14,6 +14,7 @@ from tcp_peer import (
     Sink,
     connects,
     family,
+    has_ipv6,
     listen,
     plain_socket,
     read,
@@ -40,16 +41,7 @@ def _has_md5() -> bool:
     return True
 
 
-def _has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as sock:
-            sock.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this host has no ::1")
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this host has no ::1")
 pytestmark = pytest.mark.skipif(not _has_md5(), reason="this kernel has no TCP MD5")
 
 
