@@ -316,6 +316,7 @@ _SUBCODE_NAMES: dict[tuple[int, int], str] = {
     (ErrorCode.OPEN_MESSAGE, OpenSubcode.BAD_PEER_AS): "Bad Peer AS",
     (ErrorCode.OPEN_MESSAGE, OpenSubcode.BAD_BGP_IDENTIFIER): "Bad BGP Identifier",
     (ErrorCode.OPEN_MESSAGE, OpenSubcode.UNSUPPORTED_OPTIONAL_PARAMETER): "Unsupported Optional Parameter",
+    (ErrorCode.OPEN_MESSAGE, 5): "Authentication Failure",  # deprecated, as 3/7
     (ErrorCode.OPEN_MESSAGE, OpenSubcode.UNACCEPTABLE_HOLD_TIME): "Unacceptable Hold Time",
     (ErrorCode.OPEN_MESSAGE, OpenSubcode.UNSUPPORTED_CAPABILITY): "Unsupported Capability",
     (ErrorCode.OPEN_MESSAGE, OpenSubcode.ROLE_MISMATCH): "Role Mismatch",
@@ -325,6 +326,7 @@ _SUBCODE_NAMES: dict[tuple[int, int], str] = {
     (ErrorCode.UPDATE_MESSAGE, UpdateSubcode.ATTRIBUTE_FLAGS): "Attribute Flags Error",
     (ErrorCode.UPDATE_MESSAGE, UpdateSubcode.ATTRIBUTE_LENGTH): "Attribute Length Error",
     (ErrorCode.UPDATE_MESSAGE, UpdateSubcode.INVALID_ORIGIN): "Invalid ORIGIN Attribute",
+    (ErrorCode.UPDATE_MESSAGE, 7): "AS Routing Loop",
     (ErrorCode.UPDATE_MESSAGE, UpdateSubcode.INVALID_NEXT_HOP): "Invalid NEXT_HOP Attribute",
     (ErrorCode.UPDATE_MESSAGE, UpdateSubcode.OPTIONAL_ATTRIBUTE): "Optional Attribute Error",
     (ErrorCode.UPDATE_MESSAGE, UpdateSubcode.INVALID_NETWORK_FIELD): "Invalid Network Field",

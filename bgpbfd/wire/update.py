@@ -197,7 +197,7 @@ def _decode(withdrawn_field: bytes, block: bytes, nlri_field: bytes, context: Up
         update.faults += _public(decoded.faults)
         if classic.nlri:
             attributes = decoded.attributes
-            if attributes is not None and not decoded.has_next_hop:
+            if not (decoded.has_next_hop or cut):
                 attributes = None
                 update.faults += _public([missing(AttributeCode.NEXT_HOP, block)])
             _place(IPV4_UNICAST, classic, attributes, update, gone)

@@ -96,6 +96,17 @@ def test_rfc4271_6_1_unknown_type_is_1_3_with_the_type(kind: int) -> None:
     assert read_fault(header(19, kind)) == (1, 3, bytes((kind,)))
 
 
+@pytest.mark.parametrize("kind", [0, 4, 6, 255])
+def test_rfc4271_6_1_length_is_checked_before_type(kind: int) -> None:
+    assert read_fault(header(18, kind)) == (1, 2, b"\x00\x12")
+
+
+def test_rfc4271_6_1_an_unknown_type_may_be_of_any_legal_length() -> None:
+    assert read_fault(header(4096, 9)) == (1, 3, b"\x09")
+    assert read_fault(header(4097, 9)) == (1, 2, b"\x10\x01")
+    assert read_fault(header(65535, 9), extended=True) == (1, 3, b"\x09")
+
+
 def test_header_fault_is_raised_before_the_body_is_there_and_again() -> None:
     reader = MessageReader()
     reader.feed(header(4097, 2))
@@ -235,6 +246,35 @@ def test_rfc9072_2_extended_form_is_written_only_when_needed() -> None:
     assert decode_open(encode_open(longer)[19:]) == longer
 
 
+def test_rfc9072_2_several_parameters_in_the_extended_form() -> None:
+    got = decode_open(raw(OPEN_HEAD + "ff ff 0014  02 0006 41 04 0000fdf2  02 0000  02 0005 02 00 80 01 ff"))
+    assert got.capabilities == (four_octet_as(65010), Capability(2), Capability(128, b"\xff"))
+
+
+@pytest.mark.parametrize("parameters", ["ff ff 0003 01 0000", "ff ff 0004 04 0001 ff"])
+def test_rfc9072_2_an_unknown_parameter_in_the_extended_form_is_2_4(parameters: str) -> None:
+    assert open_fault(raw(OPEN_HEAD + parameters))[:2] == (2, 4)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "ff ff 0002 02 00",  # half a parameter length
+        "ff ff 0004 02 0002 41",  # parameter runs past the end
+        "ff ff 0005 02 0002 41 04",  # capability runs past its parameter
+        "ff ff 0003 02 0000 00",  # octets past the parameters
+        "ff ff 00",
+    ],
+)
+def test_rfc9072_2_malformed_extended_parameters_are_2_0(parameters: str) -> None:
+    assert open_fault(raw(OPEN_HEAD + parameters)) == (2, 0, b"")
+
+
+def test_rfc4271_4_2_the_values_are_left_to_the_negotiation() -> None:
+    """AS 0, hold time 1, identifier 0: each has a verdict of its own, in the order of §6.2."""
+    assert decode_open(raw("04 0000 0001 00000000 00")) == Open(0, 1, 0)
+
+
 def test_an_open_over_4096_octets_is_refused_here() -> None:
     with pytest.raises(ValueError, match="too long"):
         encode_open(Open(1, 90, 1, (Capability(128, bytes(255)),) * 16))
@@ -335,6 +375,8 @@ def test_rfc9003_lying_length_gives_what_is_there() -> None:
         (Notification(6, 9, b"\x06\x02\x02hi"), 'Cease, Hard Reset (Cease, Administrative Shutdown: "hi")'),
         (Notification(6, 9, b"\x06\x09" * 40), "Cease, Hard Reset"),
         (Notification(4, 0), "Hold Timer Expired"),
+        (Notification(2, 5), "OPEN Message Error, Authentication Failure"),
+        (Notification(3, 7), "UPDATE Message Error, AS Routing Loop"),
         (Notification(3, 11), "UPDATE Message Error, Malformed AS_PATH"),
         (Notification(6, 77), "Cease, subcode 77"),
         (Notification(77, 5), "code 77, subcode 5"),

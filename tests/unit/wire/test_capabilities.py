@@ -12,12 +12,16 @@ from bgpbfd.wire.capabilities import (
     Capabilities,
     Capability,
     GracefulRestart,
+    add_path,
     describe_capability,
+    extended_next_hop,
     four_octet_as,
     graceful_restart,
     multiprotocol,
     parse_capabilities,
+    role,
 )
+from bgpbfd.wire.iana import BgpRole
 
 
 def cap(code: int, text: str = "") -> Capability:
@@ -162,3 +166,99 @@ def test_any_capability_is_read_or_kept(capabilities: list[Capability]) -> None:
     for capability in capabilities:
         assert describe_capability(capability).isprintable()
     assert set(got.unknown) == {c for c in capabilities if c.code in {67, 71, 200}}
+
+
+# -- constructors ------------------------------------------------------------------------------------------
+
+
+def test_rfc7911_4_add_path_octets() -> None:
+    assert add_path([(IPV4_UNICAST, 3), (IPV6_UNICAST, 1)]) == cap(69, "0001 01 03  0002 01 01")
+    assert add_path([(IPV4_UNICAST, 2)]) == cap(69, "0001 01 02")
+    for direction in (0, 4, 255):
+        with pytest.raises(ValueError, match="none of 1"):
+            add_path([(IPV4_UNICAST, direction)])
+
+
+def test_rfc8950_4_extended_next_hop_octets_have_a_safi_of_two() -> None:
+    assert extended_next_hop([IPV4_UNICAST]) == cap(5, "0001 0001 0002")
+    assert extended_next_hop([IPV4_UNICAST, Family(1, 128)]) == cap(5, "0001 0001 0002  0001 0080 0002")
+
+
+@pytest.mark.parametrize(
+    ("ours", "octets"),
+    [
+        (BgpRole.PROVIDER, "00"),
+        (BgpRole.RS, "01"),
+        (BgpRole.RS_CLIENT, "02"),
+        (BgpRole.CUSTOMER, "03"),
+        (BgpRole.PEER, "04"),
+    ],
+)
+def test_rfc9234_4_1_role_octets(ours: BgpRole, octets: str) -> None:
+    assert role(ours) == cap(9, octets)
+    assert parse_capabilities([role(ours)]).role == ours
+
+
+def test_what_is_built_is_read_back() -> None:
+    entries = ((IPV4_UNICAST, 3), (IPV6_UNICAST, 1), (Family(25, 70), 2))
+    assert parse_capabilities([add_path(entries)]).add_path == entries
+    assert parse_capabilities([extended_next_hop([IPV4_UNICAST])]).extended_next_hop == ((IPV4_UNICAST, 2),)
+
+
+# -- copies ------------------------------------------------------------------------------------------------
+
+
+def test_rfc7911_4_a_family_that_is_unknown_voids_no_other() -> None:
+    got = parse_capabilities([cap(69, "4004 47 03  0001 01 01  0019 46 02")])
+    assert got.add_path == ((Family(0x4004, 0x47), 3), (IPV4_UNICAST, 1), (Family(25, 70), 2))
+    assert got.malformed == ()
+
+
+@pytest.mark.parametrize("direction", ["00", "04", "80", "ff"])
+def test_rfc7911_4_any_other_direction_makes_the_capability_one_that_is_ignored(direction: str) -> None:
+    bad = cap(69, f"0001 01 03  0002 01 {direction}")
+    assert parse_capabilities([bad]) == Capabilities(malformed=(bad,))
+    # the copy that is fine stands
+    assert parse_capabilities([cap(69, "0001 01 01"), bad]).add_path == ((IPV4_UNICAST, 1),)
+
+
+def test_of_a_family_that_comes_twice_the_later_entry_counts() -> None:
+    assert parse_capabilities([cap(69, "0001 01 03  0001 01 01")]).add_path == ((IPV4_UNICAST, 1),)
+    assert parse_capabilities([cap(69, "0001 01 01"), cap(69, "0002 01 02  0001 01 02")]).add_path == (
+        (IPV4_UNICAST, 2),
+        (IPV6_UNICAST, 2),
+    )
+
+
+def test_rfc5492_4_equal_copies_are_one() -> None:
+    one = parse_capabilities([extended_next_hop([IPV4_UNICAST])])
+    assert parse_capabilities([extended_next_hop([IPV4_UNICAST])] * 3) == one
+    for single in (multiprotocol(IPV4_UNICAST), ROUTE_REFRESH, four_octet_as(65001), role(BgpRole.PEER), cap(74)):
+        assert parse_capabilities([single, single]) == parse_capabilities([single])
+
+
+def test_of_differing_copies_the_last_counts() -> None:
+    assert parse_capabilities([four_octet_as(65001), four_octet_as(65002)]).asn4 == 65002
+    assert parse_capabilities([cap(73, "01 61 00"), cap(73, "01 62 00")]).fqdn == ("b", "")
+    assert parse_capabilities([cap(75, "01 61"), cap(75, "01 62")]).software_version == "b"
+    # a malformed copy takes nothing back
+    assert parse_capabilities([four_octet_as(65001), cap(65, "00")]).asn4 == 65001
+
+
+def test_rfc8950_4_other_families_and_next_hops_are_kept_as_they_are() -> None:
+    got = parse_capabilities([cap(5, "0001 0001 0002  0001 0080 0002  0002 0001 0001")])
+    assert got.extended_next_hop == ((IPV4_UNICAST, 2), (Family(1, 128), 2), (IPV6_UNICAST, 1))
+
+
+def test_rfc9234_4_1_values_that_are_not_assigned_are_read() -> None:
+    got = parse_capabilities([cap(9, "05")])
+    assert (got.role, got.role_conflict, got.malformed) == (5, False, ())
+
+
+def test_rfc4724_3_reserved_bits_are_ignored_and_unknown_families_kept() -> None:
+    got = parse_capabilities([cap(64, "3fff  0019 46 ff  0001 01 7f")]).graceful_restart
+    assert got == GracefulRestart(False, False, 0xFFF, ((Family(25, 70), True), (IPV4_UNICAST, False)))
+
+
+def test_rfc4760_8_the_reserved_octet_is_ignored() -> None:
+    assert parse_capabilities([cap(1, "0001 ff 01")]).families == (IPV4_UNICAST,)
