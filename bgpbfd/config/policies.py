@@ -255,7 +255,7 @@ def _prepended(value: object) -> int | tuple[int, ...]:
 
 
 def _given(table: Table) -> Communities:
-    return table.get("communities", lambda value: parse_communities(_texts(value)), Communities())
+    return table.get("communities", lambda value: parse_communities(_texts(value), ipv6=True), Communities())
 
 
 def _removed(table: Table) -> tuple[CommunityPattern, ...]:

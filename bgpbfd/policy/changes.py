@@ -67,7 +67,7 @@ class Changes:
         # from one that was learned.
         if changed.next_hop is attributes.next_hop and changed == attributes:
             changed = attributes
-        weight = 300 + attributes_weight(attributes) + (attributes_weight(changed) if changed is not attributes else 0)
+        weight = attributes_weight(attributes) + (attributes_weight(changed) if changed is not attributes else 0)
         return self._seen.keep(key, (attributes, changed), weight)[1]
 
     def _values(self, attributes: PathAttributes, family: Family, local_asn: int) -> dict[str, Any]:
@@ -99,11 +99,20 @@ class Changes:
             for octets in attributes.extended_communities
             if _name(octets) not in names and not removed.has_extended(octets)
         ]
+        ipv6_names = {octets[:2] for octets in fixed.ipv6_extended}
+        ipv6_extended = [
+            octets
+            for octets in attributes.ipv6_extended_communities
+            if octets[:2] not in ipv6_names and not removed.has_ipv6_extended(octets)
+        ]
         # Each once, RFC 8092 §3; a dict keeps the order
         return {
             "communities": tuple(dict.fromkeys([*standard, *fixed.standard, *added.standard])),
             "large_communities": tuple(dict.fromkeys([*large, *fixed.large, *added.large])),
             "extended_communities": tuple(dict.fromkeys([*extended, *fixed.extended, *added.extended])),
+            "ipv6_extended_communities": tuple(
+                dict.fromkeys([*ipv6_extended, *fixed.ipv6_extended, *added.ipv6_extended])
+            ),
         }
 
 

@@ -1,13 +1,13 @@
 """Communities as policy matches and removes them: one, or with ``*`` a group of them.
 
 ``65000:99``, ``65000:*``, ``*:99``, ``no-export``; large ``65000:*:7``; extended ``rt:65000:1``, ``rt:65000:*``,
-``rt:*``, ``soo:…``, ``bandwidth:…``, ``ext:0x…``, ``ext:*``. IPv6 address specific ones (RFC 5701) have no text, so no
-pattern.
+``rt:*``, ``soo:…``, ``bandwidth:…``, ``ext:0x…``, ``ext:*``. Those of RFC 5701, ``rt:[2001:db8::1]:7``, are
+only named one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from bgpbfd.wire.attributes import PathAttributes
@@ -24,7 +24,8 @@ from bgpbfd.wire.text import (
 STANDARD = 0
 EXTENDED = 1
 LARGE = 2
-_ALL = ((1 << 32) - 1, (1 << 64) - 1, (1 << 96) - 1)
+IPV6_EXTENDED = 3
+_ALL = ((1 << 32) - 1, (1 << 64) - 1, (1 << 96) - 1, (1 << 160) - 1)
 _TYPE = 0xFFFF << 48
 # RFC 7153 §5: type and subtype, for each form that the administrator can have
 _NAMED = {
@@ -38,7 +39,7 @@ _ALIASES = {"ro": "soo"}
 class CommunityPattern(NamedTuple):
     """``wanted``: pairs of a mask and the value under it, of which one has to fit the community as a number.
 
-    ``kind``: STANDARD, EXTENDED or LARGE. ``text`` is canonical.
+    ``kind``: STANDARD, EXTENDED, LARGE or IPV6_EXTENDED. ``text`` is canonical.
     """
 
     kind: int
@@ -50,12 +51,14 @@ def parse_pattern(text: str) -> CommunityPattern:
     """Raises ValueError with what would be right."""
     word = text.strip().lower()
     if "*" not in word:
-        parsed = parse_communities([word])
+        parsed = parse_communities([word], ipv6=True)
         (shown,) = format_communities(parsed)
         for standard in parsed.standard:
             return _exact(STANDARD, shown, standard)
         for octets in parsed.extended:
-            return _exact(EXTENDED, shown, int.from_bytes(octets, "big"))
+            return _exact(EXTENDED, shown, _extended_number(octets))
+        for octets in parsed.ipv6_extended:
+            return _exact(IPV6_EXTENDED, shown, _extended_number(octets))
         return _exact(LARGE, shown, _large_number(parsed.large[0]))
     name, _, rest = word.partition(":")
     name = _ALIASES.get(name, name)
@@ -90,23 +93,28 @@ def _extended_pattern(text: str, name: str, rest: str) -> CommunityPattern:
     free = 2 if octets[0] in {0x01, 0x02} else 4  # RFC 4360 §3.2, RFC 5668 §2: octets behind the administrator
     mask = _ALL[EXTENDED] ^ ((1 << 8 * free) - 1)
     shown = format_extended(octets).removesuffix("0") + "*"
-    return CommunityPattern(EXTENDED, shown, ((mask, int.from_bytes(octets, "big")),))
+    return CommunityPattern(EXTENDED, shown, ((mask, _extended_number(octets)),))
 
 
 def _large_number(value: tuple[int, int, int]) -> int:
     return value[0] << 64 | value[1] << 32 | value[2]
 
 
+def _extended_number(octets: bytes) -> int:
+    return int.from_bytes(octets, "big")
+
+
 class CommunitySet:
     """Any of some patterns. A look-up costs one step for each different mask, however many patterns there are."""
 
-    __slots__ = ("_extended", "_large", "_masks", "_standard")
+    __slots__ = ("_extended", "_ipv6", "_large", "_masks", "_standard")
 
     def __init__(self, patterns: Iterable[CommunityPattern]) -> None:
         standard: set[int] = set()
         extended: set[bytes] = set()
         large: set[tuple[int, int, int]] = set()
-        masks: tuple[dict[int, set[int]], ...] = ({}, {}, {})
+        ipv6: set[bytes] = set()
+        masks: tuple[dict[int, set[int]], ...] = ({}, {}, {}, {})
         for kind, _, wanted in patterns:
             for mask, value in wanted:
                 if mask != _ALL[kind]:
@@ -115,34 +123,45 @@ class CommunitySet:
                     standard.add(value)
                 elif kind == EXTENDED:
                     extended.add(value.to_bytes(8, "big"))
+                elif kind == IPV6_EXTENDED:
+                    ipv6.add(value.to_bytes(20, "big"))
                 else:
                     large.add((value >> 64, value >> 32 & MAX_U32, value & MAX_U32))
         self._standard, self._extended, self._large = frozenset(standard), frozenset(extended), frozenset(large)
+        self._ipv6 = frozenset(ipv6)
         self._masks = tuple(tuple(by_mask.items()) for by_mask in masks)
 
     def fits_any(self, attributes: PathAttributes) -> bool:
         """Whether the route has a community that one of the patterns means."""
-        standard, extended, large = self._masks
+        standard, extended, large, _ = self._masks
         return (
             not self._standard.isdisjoint(attributes.communities)
             or not self._large.isdisjoint(attributes.large_communities)
             or not self._extended.isdisjoint(attributes.extended_communities)
-            or (bool(standard) and any(map(self.has_standard, attributes.communities)))
-            or (bool(large) and any(map(self.has_large, attributes.large_communities)))
-            or (bool(extended) and any(map(self.has_extended, attributes.extended_communities)))
+            or not self._ipv6.isdisjoint(attributes.ipv6_extended_communities)
+            or (bool(standard) and _under(standard, attributes.communities))
+            or (bool(large) and _under(large, map(_large_number, attributes.large_communities)))
+            or (bool(extended) and _under(extended, map(_extended_number, attributes.extended_communities)))
         )
 
     def has_standard(self, value: int) -> bool:
-        return value in self._standard or _under(self._masks[STANDARD], value)
+        return value in self._standard or _under(self._masks[STANDARD], (value,))
 
     def has_extended(self, octets: bytes) -> bool:
         masks = self._masks[EXTENDED]
-        return octets in self._extended or (bool(masks) and _under(masks, int.from_bytes(octets, "big")))
+        return octets in self._extended or (bool(masks) and _under(masks, (_extended_number(octets),)))
+
+    def has_ipv6_extended(self, octets: bytes) -> bool:
+        return octets in self._ipv6
 
     def has_large(self, value: tuple[int, int, int]) -> bool:
         masks = self._masks[LARGE]
-        return value in self._large or (bool(masks) and _under(masks, _large_number(value)))
+        return value in self._large or (bool(masks) and _under(masks, (_large_number(value),)))
 
 
-def _under(masks: Iterable[tuple[int, set[int]]], number: int) -> bool:
-    return any(number & mask in values for mask, values in masks)
+def _under(masks: Sequence[tuple[int, set[int]]], numbers: Iterable[int]) -> bool:
+    for number in numbers:
+        for mask, values in masks:
+            if number & mask in values:
+                return True
+    return False

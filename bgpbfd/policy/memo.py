@@ -9,7 +9,7 @@ from bgpbfd.wire.attributes import PathAttributes, Segment
 K = TypeVar("K")
 V = TypeVar("V")
 
-MAX_WEIGHT = 4 << 20  # octets, roughly
+MAX_WEIGHT = 8 << 20  # octets, roughly
 
 
 class Memo(Generic[K, V]):
@@ -40,7 +40,7 @@ def path_weight(path: tuple[Segment, ...]) -> int:
 
 def attributes_weight(attributes: PathAttributes) -> int:
     return (
-        500
+        300
         + path_weight(attributes.as_path)
         + 40 * len(attributes.communities)
         + 50 * (len(attributes.extended_communities) + len(attributes.ipv6_extended_communities))

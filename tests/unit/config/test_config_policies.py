@@ -350,10 +350,10 @@ number_ranges = st.one_of(
     st.integers(0, 9).map(lambda low: Range(low, None)),
 )
 community_texts = st.sampled_from(
-    ["1:1", "7", "no-export", "1:2:3", "rt:1:1", "soo:192.0.2.1:7", "ext:0x9901020304050607"]
+    ["1:1", "7", "no-export", "1:2:3", "rt:1:1", "soo:192.0.2.1:7", "ext:0x99" + 14 * "0", "rt:[2001:db8::1]:7"]
 )
-community_lists = st.lists(community_texts, max_size=4).map(parse_communities)
-pattern_texts = st.sampled_from(["1:1", "*:1", "1:*:2", "rt:*", "rt:70000:*", "bandwidth:7:*", "ext:*"])
+community_lists = st.lists(community_texts, max_size=4).map(lambda texts: parse_communities(texts, ipv6=True))
+pattern_texts = st.sampled_from(["1:1", "*:1", "1:*:2", "rt:*", "rt:70000:*", "bandwidth:7:*", "ext:*", "rt:[::1]:1"])
 pattern_lists = st.lists(pattern_texts.map(parse_pattern), max_size=3, unique=True).map(tuple)
 range_lists = st.lists(
     st.tuples(st.integers(0, 32), st.integers(0, 32), st.integers(0, 32))

@@ -32,14 +32,22 @@ def changed(changes: Changes, attributes: PathAttributes, family: Family = IPV4_
 
 
 def given_communities(*texts: str) -> PathAttributes:
-    parsed = parse_communities(texts)
+    parsed = parse_communities(texts, ipv6=True)
     return PathAttributes(
-        communities=parsed.standard, extended_communities=parsed.extended, large_communities=parsed.large
+        communities=parsed.standard,
+        extended_communities=parsed.extended,
+        large_communities=parsed.large,
+        ipv6_extended_communities=parsed.ipv6_extended,
     )
 
 
 def texts_of(attributes: PathAttributes) -> list[str]:
-    found = Communities(attributes.communities, attributes.extended_communities, attributes.large_communities)
+    found = Communities(
+        attributes.communities,
+        attributes.extended_communities,
+        attributes.large_communities,
+        attributes.ipv6_extended_communities,
+    )
     return format_communities(found)
 
 
@@ -107,6 +115,16 @@ def test_rfc7153_5_set_extended_communities_replace_those_of_the_name_in_every_f
     before = replace(before, extended_communities=(*before.extended_communities, rate))
     after = changed(Changes(set_communities=parse_communities(["rt:9:9"])), before)
     assert texts_of(after) == ["soo:1:1", f"ext:0x{rate.hex()}", "rt:9:9"]
+
+
+def test_rfc5701_ipv6_communities_are_removed_set_and_added() -> None:
+    before = given_communities("rt:1:1", "rt:[2001:db8::1]:1", "rt:[2001:db8::2]:1", "soo:[2001:db8::1]:1")
+    removed = Changes(remove_communities=(parse_pattern("rt:[2001:DB8::1]:1"), parse_pattern("rt:1:1")))
+    assert texts_of(changed(removed, before)) == ["rt:[2001:db8::2]:1", "soo:[2001:db8::1]:1"]
+    after = changed(Changes(set_communities=parse_communities(["rt:[2001:db8::9]:9"], ipv6=True)), before)
+    assert texts_of(after) == ["rt:1:1", "soo:[2001:db8::1]:1", "rt:[2001:db8::9]:9"]
+    added = Changes(add_communities=parse_communities(["rt:[2001:db8::1]:1", "rt:[::1]:1"], ipv6=True))
+    assert texts_of(changed(added, before)) == [*texts_of(before), "rt:[::1]:1"]
 
 
 def test_communities_are_removed_then_set_then_added() -> None:

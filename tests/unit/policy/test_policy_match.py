@@ -47,9 +47,12 @@ def exactly(*texts: str) -> Match:
 
 
 def communities(*texts: str) -> PathAttributes:
-    parsed = parse_communities(texts)
+    parsed = parse_communities(texts, ipv6=True)
     return PathAttributes(
-        communities=parsed.standard, extended_communities=parsed.extended, large_communities=parsed.large
+        communities=parsed.standard,
+        extended_communities=parsed.extended,
+        large_communities=parsed.large,
+        ipv6_extended_communities=parsed.ipv6_extended,
     )
 
 
@@ -208,6 +211,9 @@ def test_families() -> None:
         ("bandwidth:*", "rt:65000:1", False),
         ("ext:*", "rt:65000:1", True),
         ("ext:*", "65000:1", False),
+        ("rt:[2001:db8::1]:7", "rt:[2001:DB8:0::1]:7", True),
+        ("rt:[2001:db8::1]:7", "soo:[2001:db8::1]:7", False),
+        ("rt:*", "rt:[2001:db8::1]:7", False),
         ("ext:0x0002fde800000001", "rt:65000:1", True),
     ],
 )
