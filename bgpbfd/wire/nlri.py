@@ -75,7 +75,9 @@ def pull_paths(data: bytes, afi: int) -> tuple[list[bytes], list[int]]:
 
 
 def pull_flows(data: bytes) -> list[bytes]:
-    """Split a field of flow specifications; each keeps its length octet or octets (RFC 8955 §4.1).
+    """Split a field of flow specifications; each has its length octet or octets (RFC 8955 §4.1).
+
+    A length below 240 takes one octet, however it came: the same rule has the same octets.
 
     Raises NlriError for an overrun and for an empty specification.
     """
@@ -93,6 +95,7 @@ def pull_flows(data: bytes) -> list[bytes]:
         following = start + length
         if following > end or length == 0:
             raise NlriError(f"flow specification length {length} with {end - start} octets left")
-        flows.append(data[position:following])
+        short = length < 0xF0 and start - position == 2
+        flows.append(bytes((length,)) + data[start:following] if short else data[position:following])
         position = following
     return flows

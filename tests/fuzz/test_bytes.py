@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import TypeVar
 
@@ -16,19 +17,22 @@ from hypothesis import strategies as st
 
 from bgpbfd.core import AFI_IPV4, AFI_IPV6, IPV4_FLOW, IPV4_UNICAST, IPV6_FLOW, IPV6_UNICAST, Family, Prefix
 from bgpbfd.wire import flowspec, flowspec_text, messages, text, update
-from bgpbfd.wire.attributes import PathAttributes, Segment
+from bgpbfd.wire.attributes import PathAttributes, Segment, UnknownAttribute
 from bgpbfd.wire.bfd import ControlPacket, Discard, pull_control, push_control
 from bgpbfd.wire.capabilities import Capability, describe_capability, parse_capabilities
 from bgpbfd.wire.iana import BfdState
 from bgpbfd.wire.messages import MessageReader, Notification, NotificationError, Open, RouteRefresh
-from bgpbfd.wire.update import UpdateContext
+from bgpbfd.wire.update import Reach, UpdateContext
 
 T = TypeVar("T")
 HEADER = 19
 FAMILIES = (IPV4_UNICAST, IPV6_UNICAST, IPV4_FLOW, IPV6_FLOW)
 
 
-def context(asn4: bool, external: bool, families: tuple[Family, ...], extended_next_hop: bool) -> UpdateContext:
+def context(
+    asn4: bool, external: bool, families: tuple[Family, ...], extended_next_hop: bool, add_path: bool = False
+) -> UpdateContext:
+    paths = frozenset({IPV4_UNICAST, IPV6_UNICAST}) if add_path else frozenset[Family]()
     return UpdateContext(
         asn4=asn4,
         external=external,
@@ -36,6 +40,8 @@ def context(asn4: bool, external: bool, families: tuple[Family, ...], extended_n
         remote_asn=65001 if external else 65010,
         local_asn=65010,
         extended_next_hop=frozenset({IPV4_UNICAST} if extended_next_hop else ()),
+        add_path_receive=paths,
+        add_path_send=paths,
     )
 
 
@@ -43,7 +49,7 @@ BOTH = (True, False)
 CONTEXTS = [
     context(*flags)
     for flags in product(BOTH, BOTH, (FAMILIES, (IPV4_UNICAST,), (IPV6_FLOW,), ()), BOTH)  # 32 of them
-]
+] + [context(*flags, add_path=True) for flags in product(BOTH, BOTH, (FAMILIES, (IPV6_UNICAST,)), BOTH)]  # 16
 
 # -- the corpus: what a speaker sends ----------------------------------------------------------------------
 
@@ -85,7 +91,11 @@ ATTRIBUTES = PathAttributes(
     originator_id=bytes.fromhex("c0000203"),
     cluster_list=(bytes.fromhex("c0000204"), bytes.fromhex("c0000205")),
     extended_communities=(bytes.fromhex("0002fde800000001"), bytes.fromhex("8006000046bb8000")),
+    ipv6_extended_communities=(bytes.fromhex("000220010db80000000000000000000000010007"),),
     large_communities=((65000, 1, 2),),
+    only_to_customer=65001,
+    unknown=(UnknownAttribute(0xE0, 99, b"\x01\x02"),),
+    partial=frozenset({8}),
 )
 GLOBAL = bytes.fromhex("20010db8000000000000000000000001")
 LINK_LOCAL = bytes.fromhex("fe800000000000000000000000000001")
@@ -121,7 +131,19 @@ def updates() -> list[bytes]:
         for family, nlri in zip(FAMILIES, (V4, V6, *flows), strict=True):
             found += update.encode_withdraw(family, nlri, session)
             found.append(update.encode_end_of_rib(family))
+        paths = context(asn4, False, FAMILIES, True, True)
+        found += update.encode_announce(IPV4_UNICAST, ATTRIBUTES, identified(V4), paths)
+        found += update.encode_announce(IPV4_UNICAST, v6, identified(V4), paths)
+        found += update.encode_announce(IPV6_UNICAST, v6, identified(V6), paths)
+        found += update.encode_withdraw(IPV4_UNICAST, identified(V4), paths)
+        found += update.encode_withdraw(IPV6_UNICAST, identified(V6), paths)
     return found
+
+
+def identified(nlri: list[bytes], path_ids: list[int] | None = None) -> list[bytes]:
+    """With a path identifier before each (RFC 7911 §3)."""
+    numbers = range(7, 7 + len(nlri)) if path_ids is None else path_ids
+    return [path_id.to_bytes(4, "big") + octets for path_id, octets in zip(numbers, nlri, strict=True)]
 
 
 ATTRIBUTES_V6 = PathAttributes(
@@ -247,10 +269,9 @@ def test_update_in_every_context(body: bytes) -> None:
 @pytest.mark.parametrize("body", bodies(UPDATES))
 def test_the_corpus_is_taken_without_a_fault(body: bytes) -> None:
     """Or the mutations would never get deep."""
-    session = context(True, False, FAMILIES, True)
-    narrow = context(False, False, FAMILIES, True)
     found = []
-    for one in (session, narrow):
+    for flags in product(BOTH, BOTH):
+        one = context(flags[0], False, FAMILIES, True, flags[1])
         with contextlib.suppress(NotificationError):
             found.append(update.decode_update(body, one))
     assert any(not one.faults for one in found)
@@ -261,8 +282,12 @@ def check_update(body: bytes, session: UpdateContext) -> None:
     if isinstance(found, NotificationError):
         assert found.code in {1, 3}
         return
+    for routes in (*found.announced, *found.withdrawn):
+        assert (routes.path_ids is not None) == (routes.family in session.add_path_receive)
+        assert routes.path_ids is None or len(routes.path_ids) == len(routes.nlri)
     for reach in found.announced:
         assert reach.family in session.families
+        check_again(reach, session)
         if reach.family.safi == 1:
             check_prefixes(reach.family, reach.nlri)
         else:
@@ -274,6 +299,19 @@ def check_update(body: bytes, session: UpdateContext) -> None:
     # the cache must not change the verdict
     again = update.decode_update(body, session)
     assert again == found
+
+
+def check_again(reach: Reach, session: UpdateContext) -> None:
+    """What was read can be written, and is then read as the same."""
+    nlri = reach.nlri if reach.path_ids is None else identified(reach.nlri, reach.path_ids)
+    open_minded = replace(session, asn4=True, remote_asn=0, max_length=65535, cache={})
+    (message,) = update.encode_announce(reach.family, reach.attributes, nlri, open_minded)
+    again = update.decode_update(message[HEADER:], open_minded)
+    assert again.announced == [reach]
+    assert not again.faults
+    (message,) = update.encode_withdraw(reach.family, nlri, open_minded)
+    (gone,) = update.decode_update(message[HEADER:], open_minded).withdrawn
+    assert (gone.family, gone.nlri, gone.path_ids) == (reach.family, reach.nlri, reach.path_ids)
 
 
 def check_prefixes(family: Family, nlri: list[bytes]) -> None:
@@ -291,9 +329,15 @@ def check_texts(attributes: PathAttributes) -> None:
     text.origin_text(attributes.origin)
     text.as_path_text(attributes.as_path)
     shown = text.format_communities(
-        text.Communities(attributes.communities, attributes.extended_communities, attributes.large_communities)
+        text.Communities(
+            attributes.communities,
+            attributes.extended_communities,
+            attributes.large_communities,
+            attributes.ipv6_extended_communities,
+        )
     )
-    back = text.parse_communities(shown)
+    back = text.parse_communities(shown, ipv6=True)
+    assert set(back.ipv6_extended) == set(attributes.ipv6_extended_communities)
     assert set(back.standard) == set(attributes.communities)
     assert set(back.extended) == set(attributes.extended_communities)
     assert set(back.large) == set(attributes.large_communities)

@@ -77,6 +77,10 @@ def test_rfc8955_4_1_lengths_of_one_and_two_octets() -> None:
     assert pull_flows(b"\xff\xff" + bytes(4095)) == [b"\xff\xff" + bytes(4095)]
 
 
+def test_rfc8955_4_1_a_short_rule_with_a_length_of_two_octets_is_the_same_rule() -> None:
+    assert pull_flows(raw("f0 03 03 81 06 03 03 81 06")) == [raw("03 03 81 06")] * 2
+
+
 @pytest.mark.parametrize("field", ["0b 01", "f0", "f0 f0 00", "00", "05 01 18 c000"])
 def test_rfc8955_4_1_overrun_or_empty(field: str) -> None:
     with pytest.raises(NlriError):
