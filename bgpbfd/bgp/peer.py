@@ -43,7 +43,7 @@ from bgpbfd.bgp.events import (
     TcpCrAcked,
     TimerExpired,
 )
-from bgpbfd.bgp.fsm import Collision, Connection
+from bgpbfd.bgp.fsm import COLLISION_WAIT, Collision, Connection
 from bgpbfd.bgp.negotiate import Negotiated, PeerSettings, can_be_plain
 from bgpbfd.bgp.recovery import Recovery, Retry, jittered, recovery_from, refused_capabilities
 from bgpbfd.bgp.retention import keeps_ours, retained
@@ -295,8 +295,8 @@ class Peer(PeerStatus):
             self._refuse(event.conn, now)
             return
         session = self._session
-        if session is not None and session.negotiated is not None and session.negotiated.restart_families_listed:
-            # RFC 4724 §5: the peer has restarted; the old connection goes without a NOTIFICATION.
+        if session is not None and self._has_restarted(session, now):
+            # RFC 4724 §5: the old connection goes without a NOTIFICATION.
             text = "the peer, which can restart gracefully, has connected anew"
             self._recovery = Recovery.PLAIN
             session.abandon(Cause(CauseKind.CONNECTION_LOST, text, now), now)
@@ -311,6 +311,15 @@ class Peer(PeerStatus):
             # RFC 4271 §6.8 will decide for the Established one. If the peer has lost that, its TCP answers this with a
             # reset, long before the hold time.
             self._session.probe(now)
+
+    def _has_restarted(self, session: Connection, now: Instant) -> bool:
+        """RFC 4724 §5: what a new connection from a peer whose capability 64 listed a family means."""
+        assert session.negotiated is not None
+        assert self.established_at is not None
+        # DEVIATES RFC 4724 §5: so early it is a dial of the peer's that ours overtook, and RFC 4271 §6.8 settles it. If
+        # the peer has restarted all the same, its TCP will answer our next KEEPALIVE with a reset.
+        young = now - self.established_at < COLLISION_WAIT
+        return session.negotiated.restart_families_listed and not young
 
     def _refuse(self, conn: ConnId, now: Instant) -> None:
         self.tally.discard("connection refused: " + ("idle hold" if self.admin_up else "neighbor stopped"))

@@ -46,6 +46,7 @@ class Pipe:
     acceptor: Side
     ids: dict[str, ConnId]
     open_at: set[str]
+    lingering: set[str] = field(default_factory=set)  # half-closed, and reads off what still comes
     # Per receiving end, for TCP keeps the order:
     arrives: dict[str, Instant] = field(default_factory=dict)
     queues: dict[str, deque[tuple[Peer, bytes | None]]] = field(default_factory=dict)
@@ -112,7 +113,7 @@ class Side:
                 assert action.conn in self.pipes, "bytes for a connection that is not open"
                 self.wire.send(self, self.pipes[action.conn], action.data)
             case Close():
-                self.wire.close(self, action.conn)
+                self.wire.close(self, action.conn, action.linger)
             case _:
                 pass
 
@@ -196,11 +197,13 @@ class Wire:
             segment, data = data[:size], data[size:]
             self._deliver(side, pipe, segment)
 
-    def close(self, side: Side, conn: ConnId) -> None:
+    def close(self, side: Side, conn: ConnId, linger: bool) -> None:
         self._given_up.setdefault(side.peer, set()).add(conn)
         pipe = side.pipes.pop(conn, None)
         if pipe is not None:
             pipe.open_at.discard(side.name)
+            if linger:
+                pipe.lingering.add(side.name)
             self._deliver(side, pipe, None)
 
     def _deliver(self, side: Side, pipe: Pipe, segment: bytes | None) -> None:
@@ -218,7 +221,7 @@ class Wire:
                 return
             peer, segment = queue.popleft()
             if far.peer is not peer or far.name not in pipe.open_at:
-                if segment is not None and side.name in pipe.open_at:
+                if segment is not None and side.name in pipe.open_at and far.name not in pipe.lingering:
                     self._fail(pipe, side, "connection reset")  # TCP answers a stray segment with a reset
             elif segment is None:
                 self._fail(pipe, far, "the peer closed the connection")
@@ -259,6 +262,7 @@ class Wire:
         """The host is gone without a word and comes back with no memory."""
         for pipe in side.pipes.values():
             pipe.open_at.discard(side.name)
+            pipe.lingering.discard(side.name)
         side.boot()
 
     # -- what must hold at rest ------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ from bgpbfd.bgp.events import (
     Dial,
     ManualStart,
     ManualStop,
+    SendResumed,
+    SendStalled,
     SendUpdates,
     SessionDown,
     SessionUp,
@@ -42,6 +44,11 @@ def network(seed: int = 0, ids: tuple[int, int] = (1, 2), a: PeerSettings = A, b
     return Wire(replace(a, router_id=ids[0]), replace(b, router_id=ids[1]), seed)
 
 
+def restarting(*sides: PeerSettings) -> list[PeerSettings]:
+    """With graceful restart and its N bit."""
+    return [replace(side, restart_time_s=60) for side in sides]
+
+
 def start(wire: Wire, apart: int = 0) -> None:
     wire.at(0, lambda: wire.a.do(ManualStart()))
     wire.at(apart, lambda: wire.b.do(ManualStart()))
@@ -56,9 +63,9 @@ def downs(side: Side) -> list[SessionDown]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(seeds, identifiers, st.integers(0, 60 * MILLISECOND))
-def test_both_dial_at_once_and_keep_one_connection(seed: int, ids: tuple[int, int], apart: int) -> None:
-    wire = network(seed, ids)
+@given(seeds, identifiers, st.integers(0, 60 * MILLISECOND), st.booleans())
+def test_both_dial_at_once_and_keep_one_connection(seed: int, ids: tuple[int, int], apart: int, graceful: bool) -> None:
+    wire = network(seed, ids, *(restarting(A, B) if graceful else (A, B)))
     start(wire, apart)
     wire.run(60 * SECOND)
     assert wire.agreed()
@@ -84,6 +91,7 @@ def test_one_side_passive(seed: int, first: bool) -> None:
 
 FAULTS = ("reset", "half-a", "half-b", "cut", "mend", "refuse-a", "refuse-b", "lose-a", "lose-b", "stop-a", "start-a")
 FAULTS += ("auto-b", "bfd-down-a", "bfd-up-b", "bfd-up-a", "updates-a", "updates-b")
+FAULTS += ("restart-a", "restart-b", "away-a", "stall-a", "stall-b", "resume-a")
 
 
 def inflict(wire: Wire, fault: str) -> None:
@@ -114,6 +122,19 @@ def inflict(wire: Wire, fault: str) -> None:
             side.do(BfdDown(Cause(CauseKind.BFD_DOWN, "silence", wire.now)))
         case "bfd-up":
             side.do(BfdUp())
+        case "restart":  # planned: the process goes without a word and comes back
+            side.do(ManualStop(CauseKind.DAEMON_STOP, retain=True))
+            side.boot()
+            side.do(ManualStart(restarting_until=wire.now + 60 * SECOND))
+        case "away":
+            flood = Cause(CauseKind.MAX_PREFIXES, "too many", wire.now)
+            side.do(AutomaticStop(flood, CeaseSubcode.MAXIMUM_PREFIXES, idle_s=20))
+        case "stall":
+            for conn in list(side.pipes):
+                side.do(SendStalled(conn, wire.now - 470 * SECOND))
+        case "resume":
+            for conn in list(side.pipes):
+                side.do(SendResumed(conn))
         case "updates":
             side.do(SendUpdates(side.peer.generation, [END_OF_RIB] * 3))
         case _:
@@ -126,16 +147,20 @@ def inflict(wire: Wire, fault: str) -> None:
     identifiers,
     st.lists(st.tuples(st.integers(0, 40_000), st.sampled_from(FAULTS)), max_size=14),
     st.booleans(),
+    st.booleans(),
 )
 def test_once_the_faults_stop_they_agree(
-    seed: int, ids: tuple[int, int], faults: list[tuple[int, str]], passive: bool
+    seed: int, ids: tuple[int, int], faults: list[tuple[int, str]], passive: bool, graceful: bool
 ) -> None:
-    wire = network(seed, ids, b=replace(B, passive=passive))
+    a, b = restarting(A, B) if graceful else (A, B)
+    wire = network(seed, ids, a, replace(b, passive=passive))
     start(wire)
     for when_ms, fault in faults:
         wire.at(when_ms * MILLISECOND, lambda fault=fault: inflict(wire, fault))  # type: ignore[misc]
     wire.run(41 * SECOND)
     wire.mend()
+    inflict(wire, "resume-a")
+    inflict(wire, "resume-b")
     wire.a.do(ManualStart())
     wire.b.do(ManualStart())
     wire.run(41 * SECOND + SETTLE)

@@ -134,6 +134,7 @@ def test_rfc4724_5_a_restarted_peers_new_connection_replaces_the_old_silently() 
     caps = CAP_MP_IPV4 + cap_as4(65001) + bytes((64, 6, 0, 120, 0, 1, 1, 0))
     driver = Driver()
     old = driver.established(open_message(caps=caps))
+    driver.now += 2 * SECOND
     before = len(driver.log)
     new = driver.incoming()
     actions = driver.log[before:]

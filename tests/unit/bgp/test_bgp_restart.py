@@ -85,6 +85,7 @@ def end(driver: Driver, conn: ConnId, how: str) -> list[Action]:
             return driver.do(TcpConnectionFails(conn, "connection reset"))
         case "new connection":
             before = len(driver.log)
+            driver.now += 2 * SECOND
             driver.incoming()
             return driver.log[before:]
         case "hold timer":
@@ -195,6 +196,15 @@ def test_rfc4724_5_a_new_connection_ends_the_old_one_without_a_notification() ->
     opened = next(a for a in actions if isinstance(a, Send))
     assert (opened.conn, opened.data[18]) == (conn + 1, 1)
     assert actions.index(down) < actions.index(opened)
+
+
+def test_rfc4724_5_but_a_dial_that_ours_overtook_is_a_collision() -> None:
+    driver, conn = session(PLAIN_GR)
+    driver.now += 2 * SECOND - 1
+    late = driver.incoming()
+    assert driver.peer.established_conn == conn
+    assert notifications(driver.receive(late, PLAIN_GR)) == [(late, b"\x06\x07")]
+    assert driver.peer.established_conn == conn
 
 
 def test_a_session_whose_settings_changed_meanwhile_ends_by_those_of_its_open() -> None:
