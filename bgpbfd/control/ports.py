@@ -87,8 +87,12 @@ class Connections(Protocol):
     def set_keys(self, keys: tuple[TcpKey, ...]) -> None:
         """Exactly these passwords are in force on every listener, and at once on live connections from there.
 
-        Of several that cover an address the longest prefix counts. A dial brings its own in its options. A key that the
-        kernel refuses is told to the sink (``transport_fault``).
+        Of several that cover an address the longest prefix counts; the kernel knows no exception inside a network. A
+        dial brings its own in its options, and follows the key of its own address from then on. A key that the kernel
+        refuses is told to the sink (``transport_fault``), and who would need it is not let in.
+
+        Before ``listen`` and before new neighbors are started; after those that go were told to (their Cease has to be
+        signed with what they still know).
         """
         ...
 
