@@ -196,6 +196,7 @@ class TimerExpired:
 class SendUpdates:
     """Whole UPDATE messages for the established session: they restart the keepalive timer and are counted.
 
+    The ROUTE-REFRESHes that frame a resent table (RFC 7313 §4: BoRR, EoRR) may be among them, in their place.
     Refused (no action) when ``generation`` is not the established session's.
     """
 

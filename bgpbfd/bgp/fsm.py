@@ -56,6 +56,7 @@ MIN_KEEPALIVE_GAP: Final[Micros] = SECOND  # RFC 4271 §4.4: not more than one a
 MIN_SEND_HOLD: Final[Micros] = 480 * SECOND  # RFC 9687 §4: 8 minutes or twice the hold time, whichever is longer
 
 _UPDATE = int(MessageType.UPDATE)
+_TYPE = 18  # RFC 4271 §4.1: where a message has its type
 # RFC 6608 §3: which subcode an unexpected message has, by state.
 _UNEXPECTED = {
     State.OPEN_SENT: FsmSubcode.OPEN_SENT,
@@ -407,8 +408,14 @@ class Connection:
     # -- sending -------------------------------------------------------------------------------------------
 
     def send_updates(self, messages: list[bytes], now: Instant) -> None:
-        self._send(b"".join(messages), "update", now, len(messages))
-        self._restart_keepalive(now)
+        markers = sum(message[_TYPE] == MessageType.ROUTE_REFRESH for message in messages)  # BoRR, EoRR
+        updates = len(messages) - markers
+        self._owner.emit(Send(self.conn, b"".join(messages)))
+        if markers:
+            self._tally.sent("route-refresh", now, markers)
+        if updates:
+            self._tally.sent("update", now, updates)
+            self._restart_keepalive(now)
 
     def send_route_refresh(self, family: Family, now: Instant) -> None:
         self._send(encode_route_refresh(RouteRefresh(family)), "route-refresh", now)

@@ -286,6 +286,11 @@ def encode_shutdown_communication(text: str, limit: int = 128) -> bytes:
     return bytes((len(raw),)) + raw if raw else b""
 
 
+def encode_prefix_limit(family: Family, limit: int) -> bytes:
+    """Data of Cease 6/1 (RFC 4486 §4): the family and how many of its prefixes are too many."""
+    return family.afi.to_bytes(2, "big") + bytes((family.safi,)) + min(limit, 0xFFFFFFFF).to_bytes(4, "big")
+
+
 def shutdown_communication(n: Notification) -> str | None:
     """What the operator at the other end wrote, fit for display; None without a message. Looks into a hard reset."""
     if n.code != ErrorCode.CEASE:

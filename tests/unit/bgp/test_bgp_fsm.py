@@ -430,6 +430,36 @@ def test_rfc4271_6_1_header_faults_in_every_state(state: State, data: bytes, ver
     assert notifications(driver.receive(conn, data)) == [(conn, verdict)]
 
 
+TOO_SHORT = [(1, 28), (2, 22), (3, 20), (4, 18), (5, 22), (0, 18), (6, 0), (255, 18)]
+TOO_LONG = [(1, 4097), (1, 65535), (4, 20), (4, 65535)]  # RFC 8654 §4: these two types are never extended
+STANDARD = [(2, 4097), (3, 4097), (5, 4097), (6, 65535)]
+
+
+@pytest.mark.parametrize("state", [OPEN_SENT, OPEN_CONFIRM, ESTABLISHED])
+@pytest.mark.parametrize(
+    ("kind", "length", "extended"),
+    [(*row, extended) for row in TOO_SHORT + TOO_LONG for extended in (True, False)]
+    + [(*row, False) for row in STANDARD],
+)
+def test_rfc4271_6_1_each_types_shortest_and_longest(state: State, kind: int, length: int, extended: bool) -> None:
+    """NOTIFICATION too: §6.1 names its minimum, before §6.4 forbids to answer what is wrong inside one."""
+    driver = Driver(with_settings(extended_messages=extended))
+    conn = getattr(driver, state.name.lower())()
+    octets = length.to_bytes(2, "big")
+    actions = driver.receive(conn, b"\xff" * 16 + octets + bytes((kind,)))
+    assert notifications(actions) == [(conn, b"\x01\x02" + octets)]
+    cause = driver.peer.last_cause
+    assert cause is not None
+    assert (cause.kind, cause.code, cause.subcode) == (CauseKind.NOTIFICATION_SENT, 1, 2)
+    assert cause.facts["data"] == octets.hex()
+
+
+@pytest.mark.parametrize("kind", [0, 6, 128, 255])
+def test_rfc4271_6_1_unknown_types(kind: int) -> None:
+    driver, conn = in_state(ESTABLISHED)
+    assert notifications(driver.receive(conn, message(kind, bytes(4)))) == [(conn, b"\x01\x03" + bytes((kind,)))]
+
+
 def test_rfc8654_4097_octets_only_where_we_have_offered_that() -> None:
     long = b"\xff" * 16 + b"\x10\x01\x02"  # 4097
     driver = Driver(with_settings(extended_messages=False))
@@ -522,6 +552,23 @@ def test_rfc2918_we_ask_only_a_peer_that_has_offered_it() -> None:
     driver = Driver()
     driver.established(open_message(caps=b""))
     assert driver.do(SendRouteRefresh(IPV4_UNICAST)) == []
+
+
+def test_rfc7313_4_markers_among_updates_are_counted_as_what_they_are() -> None:
+    driver, conn = in_state(ESTABLISHED)
+    begin, end = message(5, bytes((0, 1, 1, 1))), message(5, bytes((0, 1, 2, 1)))
+    assert sent(driver.do(SendUpdates(1, [begin, UPDATE, UPDATE, end])), conn) == [begin + UPDATE + UPDATE + end]
+    assert driver.peer.sent_by_type["update"] == driver.peer.sent_by_type["route-refresh"] == 2
+
+
+def test_rfc4271_4_4_a_marker_alone_does_not_put_off_the_keepalive() -> None:
+    """The peer's hold timer is restarted by KEEPALIVE and UPDATE only."""
+    driver, _ = in_state(ESTABLISHED)
+    due = driver.peer.next_deadline()
+    driver.do(SendUpdates(1, [message(5, bytes((0, 1, 1, 1)))]), after=SECOND)
+    assert driver.peer.next_deadline() == due
+    driver.do(SendUpdates(1, [UPDATE]))
+    assert driver.peer.next_deadline() != due
 
 
 # -- the session's generation ------------------------------------------------------------------------------

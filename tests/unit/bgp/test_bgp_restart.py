@@ -52,6 +52,7 @@ from bgpbfd.bgp.events import (
 )
 from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST, MILLISECOND, SECOND, Family
 from bgpbfd.wire.iana import CeaseSubcode
+from bgpbfd.wire.messages import encode_prefix_limit
 
 RESTART = with_settings(restart_time_s=90)
 R_TIME, N = 120, 0x4000
@@ -424,7 +425,7 @@ def flooded(idle_s: float, open_: bytes = NO_GR, **settings: object) -> tuple[Dr
     conn = driver.incoming()
     driver.receive(conn, open_, KEEPALIVE)
     assert driver.peer.established_conn == conn
-    data = bytes.fromhex("0001 01 000003e8")  # RFC 4486 §4: AFI, SAFI, upper bound
+    data = encode_prefix_limit(IPV4_UNICAST, 1000)
     flood = cause(driver, CauseKind.MAX_PREFIXES)
     actions = driver.do(AutomaticStop(flood, CeaseSubcode.MAXIMUM_PREFIXES, idle_s=idle_s, data=data))
     assert notifications(actions) == [(conn, b"\x06\x01" + data)]
@@ -438,6 +439,18 @@ def test_rfc4486_4_the_data_of_max_prefixes_is_inside_a_hard_reset_too() -> None
     flood = cause(driver, CauseKind.MAX_PREFIXES)
     actions = driver.do(AutomaticStop(flood, CeaseSubcode.MAXIMUM_PREFIXES, data=b"\x00\x01\x01\x00\x00\x00\x05"))
     assert notifications(actions) == [(conn, b"\x06\x09\x06\x01\x00\x01\x01\x00\x00\x00\x05")]
+
+
+@pytest.mark.parametrize(
+    ("family", "limit", "data"),
+    [
+        (IPV4_UNICAST, 1000, "0001 01 000003e8"),
+        (Family(2, 133), 0, "0002 85 00000000"),
+        (IPV6_UNICAST, 1 << 40, "0002 01 ffffffff"),
+    ],
+)
+def test_rfc4486_4_the_data_of_max_prefixes(family: Family, limit: int, data: str) -> None:
+    assert encode_prefix_limit(family, limit) == bytes.fromhex(data)
 
 
 @pytest.mark.parametrize("idle_s", [0.25, 60, 86400])
