@@ -7,24 +7,33 @@ that family to us.
 
 Each table is split by the last octet of the NLRI into 256 dictionaries, so that growing one of them never rehashes more
 than a small part of a full table at once.
+
+What a peer sent is kept whatever our rules and policy say of it (``importing``), so that a changed policy is applied to
+what is there, without asking the peer. RFC 4724 §4.2, RFC 7313 §4: a restarting or refreshing peer's paths stay in use
+as stale ones (``adj_in``). RFC 7911: several paths a prefix. RFC 8212 §2.1: see ``PeerInfo.eligible``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
+from typing import TypeAlias
 
 from bgpbfd.core import Family, Instant, PeerId
-from bgpbfd.rib.select import Path, PeerInfo, best_path
+from bgpbfd.rib.adj_in import SHARDS, AnyTable, PathsTable, Table
+from bgpbfd.rib.compare import differ, judged, matters, only_withdrawn, paths_at, same
+from bgpbfd.rib.importing import Importer, Judgement, identity, unusable
+from bgpbfd.rib.select import Path, PathWithId, PeerInfo, best_path, in_order
 from bgpbfd.wire.attributes import PathAttributes
-from bgpbfd.wire.update import Update
+from bgpbfd.wire.update import Reach, Update
 
 __all__ = ["LearnedRoute", "Path", "PeerInfo", "Rib", "unusable"]
 
-_SHARDS = 256
-_UNICAST = 1  # SAFI
-_IPV6_LOOPBACK = bytes(15) + b"\x01"
-_UNSPECIFIED_IPV6 = bytes(16)
+Changed: TypeAlias = list[tuple[Family, bytes]]
+
+PATHS_MAX = 1000  # of one prefix from one peer: each change of one goes through them all
+SLICE = 2000  # routes judged again in one turn
 
 
 @dataclass(slots=True, frozen=True)
@@ -32,6 +41,10 @@ class LearnedRoute:
     """A route as a peer announced it. ``valid`` False: kept and shown, but not used, for ``reason``.
 
     In the answer of ``Rib.best`` the reason is the word of the step that chose the route, see ``select.best_path``.
+
+    ``attributes`` are in force, ``received`` as they came; ``why``: what the import policy said, None without one.
+    ``stale``: kept while its peer restarts or sends all again. ``info``: of the session that the path came from. A
+    valid route whose ``info`` is not ``eligible`` takes no part in the decision (RFC 8212).
     """
 
     peer: PeerId
@@ -41,97 +54,199 @@ class LearnedRoute:
     received_at: Instant
     valid: bool
     reason: str | None
-
-
-class _Table:
-    """The routes of one family from one peer."""
-
-    __slots__ = ("count", "shards")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.shards: list[dict[bytes, Path]] = [{} for _ in range(_SHARDS)]
+    path_id: int | None
+    stale: bool
+    why: str | None
+    received: PathAttributes
+    info: PeerInfo
 
 
 class _Peer:
-    __slots__ = ("info", "tables")
+    """``live``: it has a session; without, its tables hold what it left when it went to restart."""
 
-    def __init__(self, info: PeerInfo) -> None:
+    __slots__ = ("add_path", "importer", "info", "live", "tables")
+
+    def __init__(self, info: PeerInfo, add_path: frozenset[Family]) -> None:
         self.info = info
-        self.tables: dict[Family, _Table] = {}
+        self.importer = Importer(info)
+        self.add_path = add_path
+        self.live = True
+        self.tables: dict[Family, AnyTable] = {}
+
+    def table(self, family: Family, path_ids: list[int] | None) -> AnyTable:
+        """The family's table, in the form that its paths need."""
+        table = self.tables.get(family)
+        if table is None:
+            many = path_ids is not None or family in self.add_path
+            table = self.tables[family] = PathsTable() if many else Table()
+        elif path_ids is not None and isinstance(table, Table):
+            table = self.tables[family] = PathsTable.of(table)
+        return table
 
 
 class Rib:
     """All that was learned, and the decision between peers.
 
     ``ignored`` counts UPDATEs for peers without a session: a fault of the caller or an event that came late.
+    ``refused`` counts paths that were not taken in because their prefix has ``PATHS_MAX`` from the same peer already.
+
+    What returns (family, NLRI) names those whose best path is now another one, or none; with ``report`` False the
+    answer is empty, and the comparison of best paths, which costs more than the rest, is saved: for a caller that sends
+    no learned routes on.
     """
 
     def __init__(self) -> None:
         self._peers: dict[PeerId, _Peer] = {}
+        self._drops = 0
         self.ignored = 0
+        self.refused = 0
 
-    def session_up(self, peer: PeerId, info: PeerInfo) -> None:
-        """A session reached Established: its table starts empty. Flush what an older session left first."""
-        self._peers[peer] = _Peer(info)
+    # -- sessions ----------------------------------------------------------------------------------------
 
-    def apply(self, peer: PeerId, update: Update, now: Instant, *, report: bool = True) -> list[tuple[Family, bytes]]:
-        """Take an UPDATE in; return the (family, NLRI) whose best path is now another one, or none.
+    def session_up(
+        self,
+        peer: PeerId,
+        info: PeerInfo,
+        *,
+        keep: frozenset[Family] = frozenset(),
+        add_path: frozenset[Family] = frozenset(),
+        report: bool = True,
+    ) -> Changed:
+        """A session reached Established. ``add_path``: families received with path identifiers.
 
-        Without ``report`` the answer is empty, and the comparison of best paths, which costs more than the rest, is
-        saved: for a caller that sends no learned routes on.
+        What an older session left stays, as stale, in the families of ``keep`` (RFC 4724 §4.2); the rest of it goes.
+        """
+        changed: Changed | None = [] if report else None
+        old = self._peers.get(peer)
+        if old is not None and old.info == info:
+            info = old.info  # the same object: paths are compared by it
+        state = _Peer(info, add_path)
+        if old is not None:
+            self._retain(peer, old, keep, changed)
+            state.tables = old.tables
+            for family, table in state.tables.items():
+                if family in add_path and isinstance(table, Table):
+                    state.tables[family] = PathsTable.of(table)
+        self._peers[peer] = state
+        return changed or []
+
+    def retain(self, peer: PeerId, families: frozenset[Family], *, report: bool = True) -> Changed:
+        """The session is lost, and the peer may be restarting (RFC 4724 §4.2): keep ``families`` as stale.
+
+        Of these, what has been stale since an earlier restart goes; so do all other families.
+        """
+        changed: Changed | None = [] if report else None
+        state = self._peers.get(peer)
+        if state is not None:
+            self._retain(peer, state, families, changed)
+        return changed or []
+
+    def flush(self, peer: PeerId, *, report: bool = True) -> Changed:
+        """Forget the peer, its session and all that it taught."""
+        changed: Changed | None = [] if report else None
+        state = self._peers.pop(peer, None)
+        if state is not None:
+            for family, table in state.tables.items():
+                self._drop(peer, family, table, changed)
+        return changed or []
+
+    def begin_refresh(self, peer: PeerId, family: Family) -> None:
+        """RFC 7313 §4, BoRR: all that is there is stale until it is announced again, or ``purge_stale``."""
+        state = self._peers.get(peer)
+        if state is not None and family in state.tables:
+            state.tables[family].age()
+
+    def purge_stale(self, peer: PeerId, family: Family, *, report: bool = True) -> Changed:
+        """What has not been announced again goes: at EoRR, at a restarted peer's End-of-RIB, at the time limits."""
+        changed: Changed | None = [] if report else None
+        state = self._peers.get(peer)
+        table = None if state is None else state.tables.get(family)
+        if table is not None and table.stale:
+            self._expire(peer, family, table, table.epoch, changed)
+        return changed or []
+
+    def change_info(self, peer: PeerId, info: PeerInfo) -> None:
+        """The peer's configuration changed: what it announces from now on is judged by ``info``.
+
+        What is there keeps its judgement until ``reevaluate`` has come to it.
+        """
+        state = self._peers.get(peer)
+        if state is not None and state.info != info:
+            state.info = info
+            state.importer = Importer(info)
+
+    def reevaluate(self, peer: PeerId) -> Iterator[Changed]:
+        """Judge what is there by the ``info`` that ``change_info`` gave, in slices of about ``SLICE`` routes.
+
+        Each slice gives what it changed. Tables may change between slices; after another ``change_info``, and when the
+        peer's session ends or begins, the rest is for a new call.
         """
         state = self._peers.get(peer)
         if state is None:
+            return
+        importer = state.importer
+        made: dict[tuple[object, ...], Path] = {}
+        changed: Changed = []
+        done = 0
+        for family in list(state.tables):
+            table = state.tables.get(family)
+            for number in range(SHARDS if table is not None else 0):
+                for nlri in list(table.keys(number)) if table is not None else ():
+                    if done >= SLICE:
+                        yield changed
+                        changed, done = [], 0
+                        if self._peers.get(peer) is not state or state.importer is not importer:
+                            return
+                    if table is None or state.tables.get(family) is not table:
+                        break
+                    done += self._judge_again(peer, table, family, nlri, importer, made, changed)
+        yield changed
+
+    # -- UPDATEs -----------------------------------------------------------------------------------------
+
+    def apply(self, peer: PeerId, update: Update, now: Instant, *, report: bool = True) -> Changed:
+        """Take an UPDATE in. One for a peer without a session is counted as ``ignored``."""
+        state = self._peers.get(peer)
+        if state is None or not state.live:
             self.ignored += 1
             return []
-        changed: list[tuple[Family, bytes]] = []
+        changed: Changed | None = [] if report else None
         for unreach in update.withdrawn:
-            table = state.tables.get(unreach.family)
-            if table is None:
+            if unreach.family not in state.tables:
                 continue  # never announced: RFC 4271 §4.3 makes no error of it
-            family, nlri = unreach.family, unreach.nlri
+            table = state.table(unreach.family, unreach.path_ids)
+            nlri, path_ids = unreach.nlri, unreach.path_ids
             if update.announced:
-                # RFC 4271 §4.3: a prefix in both fields is treated as if it were not withdrawn.
-                announced = {item for reach in update.announced if reach.family == family for item in reach.nlri}
-                nlri = [item for item in nlri if item not in announced]
-            self._withdraw(peer, table, family, nlri, changed if report else None)
+                nlri, path_ids = only_withdrawn(unreach, update)
+            if isinstance(table, Table):
+                self._withdraw(peer, table, unreach.family, nlri, changed)
+            else:
+                self._withdraw_paths(table, unreach.family, nlri, path_ids, changed)
+        importer = state.importer
         for reach in update.announced:
-            info = state.info
-            reason = unusable(reach.attributes, info, reach.family)
-            path = Path(peer, info, reach.attributes, now, reason)
-            table = state.tables.get(reach.family)
-            if table is None:
-                table = state.tables[reach.family] = _Table()
-            self._announce(peer, table, reach.family, reach.nlri, path, changed if report else None)
-        return changed
+            table = state.table(reach.family, reach.path_ids)
+            if isinstance(table, PathsTable):
+                self._announce_paths(peer, state, table, reach, now, changed)
+            elif importer.by_prefix:
+                for judgement, nlri in importer.groups(reach.attributes, reach.family, reach.nlri):
+                    self._announce(peer, state.info, table, reach, nlri, judgement, now, changed)
+            else:
+                judgement = importer.judge(reach.attributes, reach.family, b"")
+                self._announce(peer, state.info, table, reach, reach.nlri, judgement, now, changed)
+        return changed or []
 
-    def flush(self, peer: PeerId, *, report: bool = True) -> list[tuple[Family, bytes]]:
-        """Forget the peer's session and all that it taught; return the (family, NLRI) whose best path changed.
-
-        ``report`` as in ``apply``.
-        """
-        state = self._peers.pop(peer, None)
-        if state is None or not report:
-            return []
-        changed: list[tuple[Family, bytes]] = []
-        for family, table in state.tables.items():
-            others = self._others(peer, family)
-            for shard in table.shards:
-                for nlri, path in shard.items():
-                    if path.reason is None and (not others or _matters(path, None, _paths(others, nlri))):
-                        changed.append((family, nlri))
-        return changed
+    # -- what is there -----------------------------------------------------------------------------------
 
     def count(self, peer: PeerId, family: Family | None = None) -> int:
-        """How many routes ``peer`` has announced, unusable ones included."""
-        state = self._peers.get(peer)
-        if state is None:
-            return 0
-        return sum(table.count for key, table in state.tables.items() if family is None or key == family)
+        """How many paths ``peer`` has announced, unusable and stale ones included."""
+        return sum(table.count for table in self._tables_of(peer, family))
 
-    def total(self) -> int:
-        return sum(table.count for state in self._peers.values() for table in state.tables.values())
+    def stale_count(self, peer: PeerId, family: Family | None = None) -> int:
+        """How many of them are stale."""
+        return sum(table.stale for table in self._tables_of(peer, family))
+
+    def total(self, family: Family | None = None) -> int:
+        return sum(self.count(peer, family) for peer in self._peers)
 
     def learned(self, peer: PeerId | None = None, safi: int | None = None) -> Iterator[LearnedRoute]:
         """The routes of one peer or of all, of one SAFI or of all. The tables must not be changed while it runs."""
@@ -141,147 +256,249 @@ class Rib:
             for family, table in state.tables.items():
                 if safi is not None and family.safi != safi:
                     continue
-                for shard in table.shards:
-                    for nlri, path in shard.items():
-                        yield _route(path, family, nlri, path.reason)
+                for nlri, path in table.items():
+                    yield self._route(path, family, nlri, path.reason)
 
     def paths(self, family: Family, nlri: bytes) -> list[LearnedRoute]:
-        """Every peer's route for one prefix."""
-        return [_route(path, family, nlri, path.reason) for path in self._candidates(family, nlri)]
+        """Every peer's routes for one prefix."""
+        return [self._route(path, family, nlri, path.reason) for path in self._candidates(family, nlri)]
+
+    def usable_paths(self, family: Family, nlri: bytes) -> list[LearnedRoute]:
+        """Those that take part in the decision, the best first, each the best of itself and those after it."""
+        return [self._route(path, family, nlri, path.reason) for path in in_order(self._candidates(family, nlri))]
 
     def best(self, family: Family, nlri: bytes) -> LearnedRoute | None:
         """The route that RFC 4271 §9.1.2 prefers; its ``reason`` is the word of the step that decided."""
         chosen = best_path(self._candidates(family, nlri))
-        return None if chosen is None else _route(chosen[0], family, nlri, chosen[1])
+        return None if chosen is None else self._route(chosen[0], family, nlri, chosen[1])
 
     def info(self, peer: PeerId) -> PeerInfo | None:
+        """What was last said of the peer; it may have no session any more (``retain``)."""
         state = self._peers.get(peer)
         return None if state is None else state.info
 
     def prefixes(self, family: Family) -> Iterator[bytes]:
         """Each NLRI that some peer has announced, once. The tables must not be changed while it runs."""
-        tables = [state.tables[family] for state in self._peers.values() if family in state.tables]
-        for number in range(_SHARDS):
+        tables = self._tables(family)
+        for number in range(SHARDS):
             shards = [table.shards[number] for table in tables if table.shards[number]]
             if len(shards) == 1:
                 yield from shards[0]
             elif shards:
                 yield from set().union(*shards)
 
+    def version(self, family: Family) -> tuple[int, ...]:
+        """Another value after every change of what was learned in ``family``."""
+        return (self._drops, *(table.changes for table in self._tables(family)))
+
+    # -- taking in ---------------------------------------------------------------------------------------
+
     def _announce(
         self,
         peer: PeerId,
-        table: _Table,
-        family: Family,
+        info: PeerInfo,
+        table: Table,
+        reach: Reach,
         nlri: list[bytes],
-        path: Path,
-        changed: list[tuple[Family, bytes]] | None,
+        judgement: Judgement,
+        now: Instant,
+        changed: Changed | None,
     ) -> None:
-        shards, attributes, added = table.shards, path.attributes, 0
+        shards, epoch, family, received = table.shards, table.epoch, reach.family, reach.attributes
+        attributes, outcome = judgement
+        path = Path(peer, info, attributes, now, outcome, epoch)
         others = self._others(peer, family) if changed is not None else []
+        added = 0
+        again: dict[Path, Path] | None = None
         for item in nlri:
             shard = shards[item[-1]]
             old = shard.get(item)
             if old is None:
+                shard[item] = new = path
                 added += 1
-            elif old.attributes is attributes or old.attributes == attributes:
-                continue  # nothing new: the route keeps its age
-            shard[item] = path
-            if changed is None:
-                continue
-            if _matters(old, path, _paths(others, item) if others else []):
+            else:
+                new = path
+                if (old.attributes is received and old.outcome is None) or old.received == received:
+                    if old.epoch == epoch and old.info is info:
+                        continue  # nothing new: the route keeps its age
+                    if again is None:
+                        again = {}  # paths that were there, and what they become: as old as before
+                    found = again.get(old)
+                    new = found or Path(peer, info, attributes, old.received_at, outcome, epoch)
+                    again[old] = new
+                if old.epoch != epoch:
+                    table.stale -= 1
+                shard[item] = new
+            if changed is not None and matters(old, new, paths_at(others, item) if others else []):
                 changed.append((family, item))
         table.count += added
+        table.changes += 1
 
-    def _withdraw(
-        self,
-        peer: PeerId,
-        table: _Table,
-        family: Family,
-        nlri: list[bytes],
-        changed: list[tuple[Family, bytes]] | None,
+    def _announce_paths(
+        self, peer: PeerId, state: _Peer, table: PathsTable, reach: Reach, now: Instant, changed: Changed | None
     ) -> None:
+        importer, epoch, info, received, family = (
+            state.importer,
+            table.epoch,
+            state.info,
+            reach.attributes,
+            reach.family,
+        )
+        path_ids: Iterator[int | None] = repeat(None) if reach.path_ids is None else iter(reach.path_ids)
+        before: dict[bytes, Path | None] = {}
+        made: dict[tuple[object, ...], Path] = {}
+        judgement = None if importer.by_prefix else importer.judge(received, family, b"")
+        table.changes += 1
+        for item, path_id in zip(reach.nlri, path_ids, strict=reach.path_ids is not None):
+            old = table.get(item, path_id)
+            if old is None and len(table.shards[item[-1]].get(item, ())) >= PATHS_MAX:
+                self.refused += 1
+                continue
+            received_at = now
+            if old is not None and old.received == received:
+                if old.epoch == epoch and old.info is info:
+                    continue
+                received_at = old.received_at
+            if changed is not None and item not in before:
+                before[item] = self._best(family, item)
+            said = judgement or importer.judge(received, family, item)
+            key = (path_id, received_at, *identity(said))
+            path = made.get(key)
+            if path is None:
+                path = made[key] = PathWithId(peer, info, said[0], received_at, said[1], epoch, path_id)
+            table.put(item, path)
+        self._compare(family, before, changed)
+
+    def _withdraw(self, peer: PeerId, table: Table, family: Family, nlri: list[bytes], changed: Changed | None) -> None:
         shards = table.shards
         others = self._others(peer, family) if changed is not None else []
+        table.changes += 1
         for item in nlri:
             old = shards[item[-1]].pop(item, None)
             if old is None:
                 continue  # a withdrawal of what was never announced is no error
             table.count -= 1
-            if changed is not None and old.reason is None and _matters(old, None, _paths(others, item)):
+            if old.epoch != table.epoch:
+                table.stale -= 1
+            if changed is not None and matters(old, None, paths_at(others, item)):
                 changed.append((family, item))
 
-    def _others(self, peer: PeerId, family: Family) -> list[_Table]:
+    def _withdraw_paths(
+        self, table: PathsTable, family: Family, nlri: list[bytes], path_ids: list[int] | None, changed: Changed | None
+    ) -> None:
+        before: dict[bytes, Path | None] = {}
+        table.changes += 1
+        for item, path_id in zip(nlri, path_ids or repeat(None), strict=False):
+            if changed is not None and item not in before:
+                before[item] = self._best(family, item)
+            table.take(item, path_id)
+        self._compare(family, before, changed)
+
+    def _judge_again(
+        self,
+        peer: PeerId,
+        table: AnyTable,
+        family: Family,
+        nlri: bytes,
+        importer: Importer,
+        made: dict[tuple[object, ...], Path],
+        changed: Changed,
+    ) -> int:
+        """``made``: the new paths of this pass, so that what shared a path goes on sharing one."""
+        olds = table.at(nlri)
+        news = []
+        for old in olds:
+            new = old
+            if old.info is not importer.info:
+                said = importer.judge(old.received, family, nlri) if importer.by_prefix else None
+                key = (old,) if said is None else (old, *identity(said))
+                found = made.get(key)
+                if found is None:
+                    found = made[key] = judged(old, importer.info, said or importer.judge(old.received, family, nlri))
+                new = found
+            news.append(new)
+        if news != olds:
+            table.exchange(nlri, news)
+            table.changes += 1
+            if differ(olds, news, paths_at(self._others(peer, family), nlri)):
+                changed.append((family, nlri))
+        return max(1, len(olds))
+
+    # -- taking out --------------------------------------------------------------------------------------
+
+    def _retain(self, peer: PeerId, state: _Peer, families: frozenset[Family], changed: Changed | None) -> None:
+        for family in list(state.tables):
+            table = state.tables[family]
+            if family not in families:
+                del state.tables[family]
+                self._drop(peer, family, table, changed)
+            elif state.live:
+                # What a refresh alone has made stale (RFC 7313) was valid when the session ended: it stays.
+                self._expire(peer, family, table, table.restarted, changed)
+                table.restart()
+        state.live = False
+
+    def _expire(self, peer: PeerId, family: Family, table: AnyTable, before: int, changed: Changed | None) -> None:
+        """Take the paths out that are older than the epoch ``before``."""
+        if not table.stale:
+            return
+        others = self._others(peer, family) if changed is not None else []
+        for nlri, olds, news in table.expire(before):
+            if changed is not None and differ(olds, news, paths_at(others, nlri)):
+                changed.append((family, nlri))
+
+    def _drop(self, peer: PeerId, family: Family, table: AnyTable, changed: Changed | None) -> None:
+        """A whole table has been taken out."""
+        self._drops += 1
+        if changed is None:
+            return
+        others = self._others(peer, family)
+        for number in range(SHARDS):
+            for nlri in table.keys(number):
+                if differ(table.at(nlri), [], paths_at(others, nlri)):
+                    changed.append((family, nlri))
+
+    # -- the decision ------------------------------------------------------------------------------------
+
+    def _compare(self, family: Family, before: dict[bytes, Path | None], changed: Changed | None) -> None:
+        if changed is not None:
+            changed += [(family, nlri) for nlri, path in before.items() if not same(path, self._best(family, nlri))]
+
+    def _best(self, family: Family, nlri: bytes) -> Path | None:
+        chosen = best_path(self._candidates(family, nlri))
+        return None if chosen is None else chosen[0]
+
+    def _candidates(self, family: Family, nlri: bytes) -> list[Path]:
+        return paths_at(self._tables(family), nlri)
+
+    def _others(self, peer: PeerId, family: Family) -> list[AnyTable]:
         return [
             table
             for name, state in self._peers.items()
             if name != peer and (table := state.tables.get(family)) is not None and table.count
         ]
 
-    def _candidates(self, family: Family, nlri: bytes) -> list[Path]:
-        tables = [table for state in self._peers.values() if (table := state.tables.get(family)) is not None]
-        return _paths(tables, nlri)
+    def _tables(self, family: Family) -> list[AnyTable]:
+        return [table for state in self._peers.values() if (table := state.tables.get(family)) is not None]
 
+    def _tables_of(self, peer: PeerId, family: Family | None) -> list[AnyTable]:
+        state = self._peers.get(peer)
+        if state is None:
+            return []
+        return [table for key, table in state.tables.items() if family is None or key == family]
 
-def _paths(tables: list[_Table], nlri: bytes) -> list[Path]:
-    number = nlri[-1]
-    return [path for table in tables if (path := table.shards[number].get(nlri)) is not None]
-
-
-def _matters(old: Path | None, new: Path | None, rivals: list[Path]) -> bool:
-    """Whether the best path is another one with ``new`` in the place of ``old``.
-
-    Both decisions are made in full: as MED compares only within one AS, a path that is never the best can still decide
-    between two others (RFC 4271 §9.1.2.2 c).
-    """
-    if not rivals:
-        return (old is not None and old.reason is None) or (new is not None and new.reason is None)
-    before = best_path(rivals if old is None else [old, *rivals])
-    after = best_path(rivals if new is None else [new, *rivals])
-    return (None if before is None else before[0]) is not (None if after is None else after[0])
-
-
-def _route(path: Path, family: Family, nlri: bytes, reason: str | None) -> LearnedRoute:
-    return LearnedRoute(path.peer, family, nlri, path.attributes, path.received_at, path.reason is None, reason)
-
-
-def unusable(attributes: PathAttributes, info: PeerInfo, family: Family) -> str | None:
-    """Why a route from that peer may not be used, or None.
-
-    Loops (RFC 4271 §9.1.2, RFC 4456 §8) and next hops that cannot be (RFC 4271 §5.1.3, §6.3).
-    """
-    for _, asns in attributes.as_path:
-        if info.local_asn in asns:
-            return f"AS loop: our AS {info.local_asn} is in the AS_PATH"
-    own_id = info.local_router_id.to_bytes(4)
-    if attributes.originator_id == own_id:
-        return "originator loop: ORIGINATOR_ID is our router id"
-    if own_id in attributes.cluster_list:
-        return "cluster loop: our cluster id is in the CLUSTER_LIST"
-    if family.safi != _UNICAST:
-        return None  # flow specifications carry no next hop (RFC 8955 §4)
-    return _unusable_next_hop(attributes.next_hop, info)
-
-
-def _unusable_next_hop(next_hop: bytes | None, info: PeerInfo) -> str | None:
-    if not next_hop:
-        return "next hop: none"
-    if next_hop in info.local_addresses or next_hop[:16] in info.local_addresses:
-        return "next hop: our own address"
-    if len(next_hop) == 4:
-        first = next_hop[0]
-        if first == 0:
-            return "next hop: in 0.0.0.0/8"
-        if first == 127 and not (len(info.address) == 4 and info.address[0] == 127):
-            return "next hop: loopback address"
-        if first >= 224:
-            return "next hop: multicast or reserved address"
-        return None
-    first_half = next_hop[:16]
-    if first_half[0] == 0xFF:
-        return "next hop: multicast address"
-    if first_half == _UNSPECIFIED_IPV6 and len(next_hop) == 16:
-        return "next hop: unspecified address"  # with a link-local half behind it, it is BIRD's way to say "only that"
-    if first_half == _IPV6_LOOPBACK and info.address != _IPV6_LOOPBACK:
-        return "next hop: loopback address"
-    return None
+    def _route(self, path: Path, family: Family, nlri: bytes, reason: str | None) -> LearnedRoute:
+        return LearnedRoute(
+            peer=path.peer,
+            family=family,
+            nlri=nlri,
+            attributes=path.attributes,
+            received_at=path.received_at,
+            valid=path.reason is None,
+            reason=reason,
+            path_id=path.path_id,
+            stale=path.epoch != self._peers[path.peer].tables[family].epoch,
+            why=path.why,
+            received=path.received,
+            info=path.info,
+        )

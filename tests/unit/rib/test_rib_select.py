@@ -6,15 +6,34 @@ import itertools
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bgpbfd.rib.select import Path, PeerInfo, as_path_length, best_path, neighbor_asn
+from bgpbfd.policy.policy import Policy
+from bgpbfd.rib.select import (
+    LLGR_STALE,
+    Outcome,
+    Path,
+    PathWithId,
+    PeerInfo,
+    as_path_length,
+    best_path,
+    in_order,
+    neighbor_asn,
+)
 from bgpbfd.wire.attributes import PathAttributes, Segment
 from bgpbfd.wire.iana import Origin, SegmentType
 
 EXTERNAL = PeerInfo(
-    external=True, remote_asn=65001, local_asn=65010, router_id=100, local_router_id=1, address=b"\x0a\0\0\x64"
+    external=True,
+    remote_asn=65001,
+    local_asn=65010,
+    router_id=100,
+    local_router_id=1,
+    address=b"\x0a\0\0\x64",
+    policy=Policy("all"),
 )
-INTERNAL = replace(EXTERNAL, external=False, remote_asn=65010)
+INTERNAL = replace(EXTERNAL, external=False, remote_asn=65010, policy=None)
 
 
 def sequence(*asns: int) -> tuple[Segment, ...]:
@@ -27,7 +46,8 @@ def path(
     peer: str = "10.0.0.100",
     reason: str | None = None,
 ) -> Path:
-    return Path(peer, info, attributes or PathAttributes(as_path=sequence(65001)), 0, reason)
+    given = attributes or PathAttributes(as_path=sequence(65001))
+    return Path(peer, info, given, 0, None if reason is None else Outcome(given, reason, None))
 
 
 def assert_decides(word: str, better: Path, worse: Path) -> None:
@@ -101,11 +121,29 @@ def test_rfc4271_9_1_2_2_c_the_outcome_does_not_depend_on_the_order() -> None:
         assert best_path(order) == (b, "router-id")
 
 
-def test_neighbor_as_of_a_path_from_inside_is_ours() -> None:
-    assert neighbor_asn(path(PathAttributes(), INTERNAL)) == 65010
-    assert neighbor_asn(path(PathAttributes(as_path=(Segment(SegmentType.AS_SET, (1, 2)),)))) is None
+def test_rfc4271_9_1_2_2_c_the_neighbor_as_is_the_leftmost_one() -> None:
+    assert neighbor_asn(PathAttributes(as_path=sequence(65005, 7)), INTERNAL) == 65005
+
+
+def test_rfc5065_5_3_the_neighbor_as_is_behind_the_confederation() -> None:
     confed = (Segment(SegmentType.AS_CONFED_SEQUENCE, (7,)), *sequence(65005))
-    assert neighbor_asn(path(PathAttributes(as_path=confed))) == 65005
+    assert neighbor_asn(PathAttributes(as_path=confed), INTERNAL) == 65005
+
+
+@pytest.mark.parametrize("begins", [(), (Segment(SegmentType.AS_SET, (1, 2)), *sequence(3))])
+def test_rfc4271_9_1_2_2_c_what_began_or_was_aggregated_inside_is_of_our_as(begins: tuple[Segment, ...]) -> None:
+    assert neighbor_asn(PathAttributes(as_path=begins), INTERNAL) == 65010
+    assert neighbor_asn(PathAttributes(as_path=begins), EXTERNAL) == 65001
+
+
+def test_rfc4271_9_1_2_2_c_prepending_on_import_does_not_make_one_neighbor_of_two() -> None:
+    paths = []
+    for number, asn in enumerate((65001, 65002)):
+        received = PathAttributes(as_path=sequence(asn), med=9 - number)
+        changed = replace(received, as_path=sequence(65010, asn))
+        info = replace(EXTERNAL, remote_asn=asn, router_id=number)
+        paths.append(Path(str(number), info, changed, 0, Outcome(received, None, "policy")))
+    assert_decides("router-id", paths[0], paths[1])
 
 
 def test_rfc4271_9_1_2_2_d_external_beats_internal() -> None:
@@ -144,3 +182,66 @@ def test_rfc4271_9_1_2_2_g_lowest_neighbor_address_last() -> None:
     )
     same = replace(EXTERNAL, address=bytes.fromhex("fe800000000000000000000000000001"))
     assert_decides("neighbor-address", path(info=same, peer="fe80::1%eth0"), path(info=same, peer="fe80::1%eth1"))
+
+
+def test_rfc9494_4_3_llgr_stale_comes_last_whatever_its_local_pref() -> None:
+    stale = PathAttributes(as_path=sequence(65001), local_pref=900, communities=(LLGR_STALE,))
+    assert_decides("llgr-stale", path(), path(stale, INTERNAL))
+    assert best_path([path(stale)]) is not None
+
+
+def test_rfc8212_2_1_an_external_peer_without_policy_takes_no_part() -> None:
+    unruled = path(PathAttributes(as_path=sequence(65001), local_pref=900), replace(EXTERNAL, policy=None))
+    assert unruled.reason is None
+    assert best_path([unruled]) is None
+    other = path()
+    assert best_path([unruled, other]) == (other, "only-path")
+    assert in_order([unruled, other]) == [other]
+
+
+def test_rfc8212_internal_peers_need_no_policy() -> None:
+    assert INTERNAL.policy is None
+    assert path(info=INTERNAL).usable
+
+
+def with_id(path_id: int | None, **changes: int) -> Path:
+    attributes = PathAttributes(as_path=sequence(65001), **changes)  # type: ignore[arg-type]
+    return PathWithId("a", EXTERNAL, attributes, 0, path_id=path_id)
+
+
+def test_rfc7911_the_lower_path_identifier_is_the_very_last_step() -> None:
+    assert_decides("path-id", with_id(1), with_id(2))
+    assert_decides("path-id", with_id(None), with_id(0))
+    assert_decides("med", with_id(2, med=1), with_id(1, med=2))
+    elsewhere = path(info=replace(EXTERNAL, address=b"\x09\0\0\0"), peer="b")
+    assert_decides("neighbor-address", elsewhere, with_id(0))
+
+
+PATHS = st.builds(
+    lambda peer, path_id, external, **attributes: PathWithId(
+        peer,
+        replace(EXTERNAL if external else INTERNAL, router_id=ord(peer) // 2, address=peer.encode()),
+        PathAttributes(**attributes),
+        0,
+        path_id=path_id,
+    ),
+    st.sampled_from("abcd"),
+    st.integers(0, 2),
+    st.booleans(),
+    as_path=st.sampled_from([sequence(1, 9), sequence(2, 9), sequence(3, 9), sequence(3, 9, 9)]),
+    med=st.sampled_from([None, 1, 2]),
+    local_pref=st.sampled_from([None, 200]),
+    cluster_list=st.sampled_from([(), (b"1234",)]),
+    originator_id=st.sampled_from([None, b"\0\0\0\1"]),
+)
+
+
+@given(st.lists(PATHS, max_size=8, unique_by=lambda path: (path.peer, path.path_id)))
+def test_in_order_is_the_best_of_what_is_left_again_and_again(paths: list[Path]) -> None:
+    expected = []
+    left = list(paths)
+    while (chosen := best_path(left)) is not None:
+        expected.append(chosen[0])
+        left.remove(chosen[0])
+    assert in_order(paths) == expected
+    assert in_order(reversed(paths)) == expected

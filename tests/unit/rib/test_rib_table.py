@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bgpbfd.core import IPV4_FLOW, IPV4_UNICAST, IPV6_UNICAST, Family, Prefix
+from bgpbfd.policy.policy import Policy
 from bgpbfd.rib.select import Path, PeerInfo, best_path
 from bgpbfd.rib.table import Rib, unusable
 from bgpbfd.wire.attributes import PathAttributes, Segment
@@ -25,6 +26,7 @@ INFO = PeerInfo(
     local_router_id=OUR_ID,
     address=b"\xc0\0\x02\x01",
     local_addresses=frozenset({b"\xc0\0\x02\x0a", bytes.fromhex("20010db8000000000000000000000010")}),
+    policy=Policy("all"),
 )
 OTHER = replace(INFO, remote_asn=65002, router_id=0xC0000202, address=b"\xc0\0\x02\x02")
 P1, P2, P3 = (Prefix.parse(text).nlri for text in ("198.51.100.0/24", "203.0.113.0/24", "0.0.0.0/0"))
@@ -254,9 +256,9 @@ def test_the_table_equals_a_plain_model(steps: list[tuple[object, ...]]) -> None
         chosen = {}
         for nlri in PREFIXES:
             paths = [
-                Path(peer, PEERS[peer], routes[nlri], 0, unusable(routes[nlri], PEERS[peer], IPV4_UNICAST))
+                Path(peer, PEERS[peer], routes[nlri], 0)
                 for peer, routes in model.items()
-                if nlri in routes
+                if nlri in routes and unusable(routes[nlri], PEERS[peer], IPV4_UNICAST) is None
             ]
             if (found := best_path(paths)) is not None:
                 chosen[nlri] = (found[0].peer, found[0].attributes)

@@ -1,0 +1,174 @@
+"""What our rules and the import policy make of attributes that a peer announced (RFC 4271 §9.1.1, Phase 1).
+
+In this order, the first that refuses decides:
+
+1. loops (RFC 4271 §9.1.2, RFC 4456 §8) and next hops that cannot be (RFC 4271 §5.1.3, §6.3);
+2. route leaks (RFC 9234 §5), and the mark that keeps others from leaking what we pass on;
+3. the import policy;
+4. RFC 8326 §4.1: a path that still carries GRACEFUL_SHUTDOWN gets LOCAL_PREF 0. It comes after the policy, so that a
+   policy that sets LOCAL_PREF for all that a peer sends does not undo the peer's shutdown; one that takes the community
+   away does.
+
+RFC 7999: a path with BLACKHOLE is like any other here; that it is not passed on is ``export``'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TypeAlias
+
+from bgpbfd.core import SAFI_UNICAST, Family
+from bgpbfd.policy.policy import Facts
+from bgpbfd.rib.select import Outcome, PeerInfo
+from bgpbfd.wire.attributes import PathAttributes
+from bgpbfd.wire.iana import BgpRole
+
+GRACEFUL_SHUTDOWN = 0xFFFF0000  # RFC 8326 §5
+GRACEFUL_SHUTDOWN_LOCAL_PREF = 0  # §4.1: RECOMMENDED
+
+Judgement: TypeAlias = tuple[PathAttributes, Outcome | None]
+"""The attributes in force, and what became of the path: None for one that is valid, unchanged and had no policy."""
+
+_IPV6_LOOPBACK = bytes(15) + b"\x01"
+_UNSPECIFIED_IPV6 = bytes(16)
+_CACHE_LIMIT = 1 << 12  # distinct attributes whose judgement is kept, a peer
+
+
+class Importer:
+    """Judges what one peer announces. ``by_prefix``: one set of attributes may get several judgements."""
+
+    __slots__ = ("_facts", "_known", "_plain", "by_prefix", "info")
+
+    def __init__(self, info: PeerInfo) -> None:
+        self.info = info
+        self.by_prefix = info.policy is not None and info.policy.depends_on_prefix
+        self._plain = info.policy is None and (info.role is None or not info.external)
+        self._facts = Facts("peer", info.names, info.local_asn)
+        # By identity, as decoded attributes are interned; each entry keeps its key's object alive.
+        self._known: dict[tuple[int, Family], tuple[PathAttributes, PathAttributes, str | None, Judgement | None]] = {}
+
+    def judge(self, received: PathAttributes, family: Family, nlri: bytes) -> Judgement:
+        """``nlri`` is looked at only with ``by_prefix``: without, the answer holds for all that share ``received``."""
+        if self._plain:
+            reason = unusable(received, self.info, family)
+            if reason is None and (GRACEFUL_SHUTDOWN not in received.communities or not self.info.external):
+                return received, None
+            return self._shut_down(received, received, reason, None)
+        key = (id(received), family)
+        hit = self._known.get(key)
+        if hit is None or hit[0] is not received:
+            attributes, reason = self._by_rule(received, family)
+            judgement = None if self.by_prefix else self._by_policy(received, attributes, reason, family, nlri)
+            if len(self._known) >= _CACHE_LIMIT:
+                self._known.clear()
+            hit = self._known[key] = (received, attributes, reason, judgement)
+        _, attributes, reason, judgement = hit
+        return judgement or self._by_policy(received, attributes, reason, family, nlri)
+
+    def groups(
+        self, received: PathAttributes, family: Family, nlri: Iterable[bytes]
+    ) -> list[tuple[Judgement, list[bytes]]]:
+        """``nlri`` by the judgement that they get; attributes that are equal are one object in the answer."""
+        groups: dict[tuple[object, ...], tuple[Judgement, list[bytes]]] = {}
+        for item in nlri:
+            judgement = self.judge(received, family, item)
+            groups.setdefault(identity(judgement), (judgement, []))[1].append(item)
+        return list(groups.values())
+
+    def _by_rule(self, received: PathAttributes, family: Family) -> tuple[PathAttributes, str | None]:
+        info = self.info
+        reason = unusable(received, info, family)
+        if reason is not None or info.role is None or not info.external or family.safi != SAFI_UNICAST:
+            return received, reason
+        if received.only_to_customer is None and info.role in _FROM_ABOVE:
+            # RFC 9234 §5: what a Provider, a Peer or an RS sends may go on to Customers only
+            return replace(received, only_to_customer=info.remote_asn), None
+        return received, _leak(received, info, info.role)
+
+    def _by_policy(
+        self, received: PathAttributes, attributes: PathAttributes, reason: str | None, family: Family, nlri: bytes
+    ) -> Judgement:
+        policy = self.info.policy
+        if reason is not None or policy is None:
+            return self._shut_down(received, attributes, reason, None)
+        verdict = policy.evaluate(attributes, family, nlri, self._facts)
+        if not verdict.accepted:
+            return attributes, Outcome(received, verdict.reason, verdict.reason)
+        return self._shut_down(received, verdict.attributes, None, verdict.reason)
+
+    def _shut_down(
+        self, received: PathAttributes, attributes: PathAttributes, reason: str | None, why: str | None
+    ) -> Judgement:
+        if GRACEFUL_SHUTDOWN in attributes.communities and self.info.external:
+            attributes = replace(attributes, local_pref=GRACEFUL_SHUTDOWN_LOCAL_PREF)
+        if attributes is received and reason is None and why is None:
+            return received, None
+        return attributes, Outcome(received, reason, why)
+
+
+def identity(judgement: Judgement) -> tuple[object, ...]:
+    """What tells judgements of the same attributes apart, as a key; attributes that were not changed need no hash."""
+    attributes, outcome = judgement
+    if outcome is None:
+        return ()
+    return None if attributes is outcome.received else attributes, outcome.reason, outcome.why
+
+
+_FROM_ABOVE = (BgpRole.CUSTOMER, BgpRole.PEER, BgpRole.RS_CLIENT)  # our roles towards Providers, Peers, RSes
+_TO_BELOW = {BgpRole.PROVIDER: "customer", BgpRole.RS: "route server's client"}
+
+
+def _leak(attributes: PathAttributes, info: PeerInfo, role: BgpRole) -> str | None:
+    """RFC 9234 §5, ingress 1 and 2."""
+    otc = attributes.only_to_customer
+    if otc is None:
+        return None
+    if role in _TO_BELOW:
+        return f"route leak: ONLY_TO_CUSTOMER {otc} from a {_TO_BELOW[role]} (RFC 9234 §5)"
+    if role == BgpRole.PEER and otc != info.remote_asn:
+        return f"route leak: ONLY_TO_CUSTOMER {otc} from peer AS {info.remote_asn} (RFC 9234 §5)"
+    return None
+
+
+def unusable(attributes: PathAttributes, info: PeerInfo, family: Family) -> str | None:
+    """Why a route from that peer may not be used, or None.
+
+    Loops (RFC 4271 §9.1.2, RFC 4456 §8) and next hops that cannot be (RFC 4271 §5.1.3, §6.3).
+    """
+    for _, asns in attributes.as_path:
+        if info.local_asn in asns:
+            return f"AS loop: our AS {info.local_asn} is in the AS_PATH"
+    if attributes.originator_id is not None and attributes.originator_id == info.local_router_id.to_bytes(4):
+        return "originator loop: ORIGINATOR_ID is our router id"
+    if attributes.cluster_list:
+        cluster_id = info.local_router_id if info.cluster_id is None else info.cluster_id
+        if cluster_id.to_bytes(4) in attributes.cluster_list:
+            return "cluster loop: our cluster id is in the CLUSTER_LIST"
+    if family.safi != SAFI_UNICAST:
+        return None  # flow specifications carry no next hop (RFC 8955 §4)
+    return _unusable_next_hop(attributes.next_hop, info)
+
+
+def _unusable_next_hop(next_hop: bytes | None, info: PeerInfo) -> str | None:
+    if not next_hop:
+        return "next hop: none"
+    if next_hop in info.local_addresses or next_hop[:16] in info.local_addresses:
+        return "next hop: our own address"
+    if len(next_hop) == 4:
+        first = next_hop[0]
+        if first == 0:
+            return "next hop: in 0.0.0.0/8"
+        if first == 127 and not (len(info.address) == 4 and info.address[0] == 127):
+            return "next hop: loopback address"
+        if first >= 224:
+            return "next hop: multicast or reserved address"
+        return None
+    first_half = next_hop[:16]
+    if first_half[0] == 0xFF:
+        return "next hop: multicast address"
+    if first_half == _UNSPECIFIED_IPV6 and len(next_hop) == 16:
+        return "next hop: unspecified address"  # with a link-local half behind it, it is BIRD's way to say "only that"
+    if first_half == _IPV6_LOOPBACK and info.address != _IPV6_LOOPBACK:
+        return "next hop: loopback address"
+    return None
