@@ -235,8 +235,8 @@ RawAttribute: TypeAlias = tuple[int, int, int, int, int]
 
 
 def split_attributes(block: bytes) -> tuple[list[RawAttribute], str | None]:
-    """The attributes of ``block``, and what cut the walk short (RFC 7606 §4); then the last one may have the code
-    of the attribute that overran, with an end past the block.
+    """The attributes of ``block``, and what cut the walk short (RFC 7606 §4); then the last one may be the attribute
+    that was cut, with an end past the block.
     """
     items: list[RawAttribute] = []
     position = 0
@@ -244,6 +244,8 @@ def split_attributes(block: bytes) -> tuple[list[RawAttribute], str | None]:
     while position < end:
         left = end - position
         if left < 3 or (block[position] & EXTENDED_LENGTH and left < 4):
+            if left > 1:
+                items.append((block[position], block[position + 1], position, end, end + 1))
             return items, f"{left} octets left for an attribute"
         flags = block[position]
         code = block[position + 1]
@@ -323,7 +325,7 @@ def decode_attributes(
         except MalformedAttribute as error:
             fault(spec.treatment, code, error.subcode, error.reason, block[position:end])
             continue
-        if flags & PARTIAL and spec.flags == _OT:
+        if flags & PARTIAL and spec.flags == _OT and not spec.two_octet:
             partial.add(code)
 
     path = values.get("as_path")
@@ -339,7 +341,7 @@ def decode_attributes(
     decoded = DecodedAttributes(None, AttributeCode.NEXT_HOP in seen, faults)
     if decoded.withdraw is None:
         if unknown:
-            values["unknown"] = tuple(unknown)
+            values["unknown"] = tuple(sorted(unknown, key=lambda attribute: attribute.code))  # as they are sent
         if partial:
             values["partial"] = frozenset(partial)
         decoded.attributes = PathAttributes(**values)

@@ -398,3 +398,10 @@ def test_rfc7311_3_3_aigp_is_discarded(kind: Kind, octets: str) -> None:
     assert update.announced == [Reach(IPV4_UNICAST, attributes_of(read(kind, list(mandatory(kind).values()))), [NLRI])]
     assert update.faults == [UpdateFault(D, 26, update.faults[0].reason, bytes.fromhex(octets))]
     assert "AIGP" in update.faults[0].reason
+
+
+def test_equal_attributes_in_another_order_are_equal() -> None:
+    kind = Kind(True, True)
+    one, two = attribute(0xC0, 99, "01"), attribute(0xC0, 98, "02")
+    first, second = ([*mandatory(kind).values(), *extra] for extra in ((one, two), (two, one)))
+    assert attributes_of(read(kind, first)) == attributes_of(read(kind, second))

@@ -244,6 +244,9 @@ VECTORS = {
     "14 as a well-known one": Vector(OPA + mp("0e", "0002 01", "10" + V6 + "00" + P6, "40"), reset=(3, 9)),
     "15 with the Transitive bit": Vector(mp("0f", "0002 01", P6, "c0"), reset=(3, 9)),
     "14 that runs past the attributes": Vector(BASE + "80 0e 40 0002 01", P4, reset=(3, 9)),
+    # RFC 7606 §3 j: which routes it had cannot be told, unlike with any other attribute that is cut there
+    "14 cut before its length": Vector(BASE + "80 0e", P4, reset=(3, 9)),
+    "15 cut within its extended length": Vector(BASE + "90 0f 00", P4, reset=(3, 9)),
     "14 twice": Vector(OPA + REACH6 + REACH6, reset=(3, 1)),
     "15 twice": Vector(UNREACH6 + UNREACH6, reset=(3, 1)),
     "14 twice, of two families": Vector(OPA + REACH6 + reach("0001 01", "c0000201", P4), reset=(3, 1)),
