@@ -56,11 +56,11 @@ class Announcing:
                 peer, Prefix(family.afi, nlri, family.safi), neighbor.sources, parent=neighbor.network
             )
             if route is not None:
-                return announcer.exported(route.attributes, None, family)
+                return announcer.exported(route.attributes, None, family, nlri, route.source)
             if "peer" in neighbor.sources:
                 best = host.rib.best(family, nlri)
                 if best is not None and best.peer != peer:
-                    return announcer.exported(best.attributes, host.rib.info(best.peer), family)
+                    return announcer.exported(best.attributes, host.rib.info(best.peer), family, nlri, "peer")
             return None
 
         def candidates(family: Family) -> Iterable[bytes]:

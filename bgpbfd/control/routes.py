@@ -46,12 +46,12 @@ class RouteOperations:
         neighbors = list(engine.neighbors.values()) if peer is None else [find_neighbor(self._engine, peer)]
         found: list[RouteSnapshot] = []
         for neighbor in neighbors:
-            for family, nlri, attributes in neighbor.announcer.sent():
+            for family, nlri, attributes, path_id in neighbor.announcer.sent():
                 if safi is not None and family.safi != safi:
                     continue
                 prefix = Prefix(family.afi, nlri, family.safi)
                 source, since = self._origin(neighbor, prefix)
-                found.append(RouteSnapshot(neighbor.id, source, prefix, attributes, since))
+                found.append(RouteSnapshot(neighbor.id, source, prefix, attributes, since, path_id=path_id))
         return found
 
     def _origin(self, neighbor: Neighbor, prefix: Prefix) -> tuple[str, Instant]:

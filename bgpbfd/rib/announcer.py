@@ -1,21 +1,26 @@
-"""What one peer should have against what it was sent: the UPDATEs that make the difference (RFC 4271 §9.2).
+"""What one peer should have against what it was sent: the UPDATEs that make the difference (RFC 4271 §9.2, RFC 7911).
 
 A prefix goes through three stages: *marked* (something about it may have changed), *staged* (looked up: it is to be
 announced, under these attributes) and *sent*. Looking up happens in slices, so that a full table does not hold the main
 loop. Nothing is announced before all that was marked has been looked up, which gives full messages, and lets every
 withdrawal go first: it never waits behind announcements, and the last state wins.
+
+With ADD-PATH a mark is for all paths of a prefix, and each path is staged and sent for itself.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
 from typing import TypeAlias
 
 from bgpbfd.core import Family, Prefix
-from bgpbfd.rib.export import ExportContext, export
+from bgpbfd.rib.adj_out import FamilyOut, Group, take
+from bgpbfd.rib.export import ExportContext
+from bgpbfd.rib.exporter import Explainer, Exporter, Shared
 from bgpbfd.rib.select import PeerInfo
-from bgpbfd.wire import messages, update
+from bgpbfd.wire import update
 from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.update import UpdateContext
 
@@ -24,140 +29,107 @@ Wanted: TypeAlias = Callable[[Family, bytes], PathAttributes | str | None]
 wanted and cannot be sent, saying why."""
 Candidates: TypeAlias = Callable[[Family], Iterable[bytes]]
 """Every NLRI of the family for which ``Wanted`` might answer with more than None."""
+WantedPaths: TypeAlias = Callable[[Family, bytes], Iterable[tuple[int, PathAttributes | str]]]
+"""``Wanted`` for a family with ADD-PATH: every path that the peer should have, each under an identifier of its own that
+stays with it as long as it is wanted, best first."""
 
 SLICE = 1024
-"""Prefixes looked up in one turn, a few ms."""
-_BORR, _EORR = 1, 2  # RFC 7313 §3.2, Message Subtype
+"""Prefixes looked up in one turn (paths, with ADD-PATH), a few ms."""
 _DOES_NOT_FIT = "does not fit into one message with its attributes (RFC 4271 §9.2)"
-_CACHE_LIMIT = 65536
-
-
-class _Group:
-    """Staged prefixes of one family that share their attributes."""
-
-    __slots__ = ("attributes", "family", "nlri", "room")
-
-    def __init__(self, family: Family, attributes: PathAttributes) -> None:
-        self.family = family
-        self.attributes = attributes
-        self.nlri: dict[bytes, None] = {}
-        self.room: int | None = None  # octets for NLRI in one message; None until measured
-
-
-class _Out:
-    """One family's state."""
-
-    __slots__ = (
-        "again",
-        "begun",
-        "by_id",
-        "end_of_rib",
-        "enhanced",
-        "forced",
-        "marked",
-        "refreshing",
-        "refused",
-        "sent",
-        "staged",
-        "withdraw",
-    )
-
-    def __init__(self, end_of_rib: bool) -> None:
-        self.marked: dict[bytes, None] = {}
-        self.by_id: dict[int, tuple[PathAttributes, _Group]] = {}  # while looking up: most routes share objects
-        self.staged: dict[bytes, _Group] = {}
-        self.sent: dict[bytes, PathAttributes] = {}
-        self.refused: dict[bytes, str] = {}
-        self.withdraw: dict[bytes, None] = {}
-        self.end_of_rib = end_of_rib  # still owed
-        self.refreshing = False
-        self.begun = False  # its BoRR has been sent
-        self.enhanced = False
-        self.again = False  # asked for while the initial set or another refresh was under way
-        self.forced: set[bytes] = set()  # to be sent although equal to what was sent
-
-    @property
-    def idle(self) -> bool:
-        return not (self.marked or self.staged or self.withdraw)
-
-    @property
-    def pending(self) -> bool:
-        return not self.idle or self.end_of_rib or self.refreshing or self.again
+_NOT_UP = "the session is not up"
 
 
 class Announcer:
     """One peer's Adj-RIB-Out, as the difference between what is wanted and what was sent.
 
+    Without ``wanted_paths`` a family with ADD-PATH is sent what ``wanted`` says, as path 1.
     ``refused_by_size`` counts the times that a route was held back because it fits into no message.
     """
 
-    def __init__(self, wanted: Wanted, candidates: Candidates) -> None:
+    def __init__(self, wanted: Wanted, candidates: Candidates, wanted_paths: WantedPaths | None = None) -> None:
         self._wanted = wanted
         self._candidates = candidates
+        self._wanted_paths = self._only_path if wanted_paths is None else wanted_paths
         self._context: UpdateContext | None = None
-        self._export: ExportContext | None = None
-        self._families: dict[Family, _Out] = {}
-        self._groups: deque[_Group] = deque()
-        self._by_value: dict[tuple[Family, PathAttributes], _Group] = {}
-        self._exported: dict[tuple[int, int, Family], tuple[PathAttributes, PeerInfo | None, PathAttributes | str]] = {}
-        self._exported_values: dict[tuple[PathAttributes, PeerInfo | None, Family], PathAttributes | str] = {}
+        self._exporter: Exporter | None = None
+        self._shared: Shared = {}  # the exporter's, looked into at every prefix
+        self._families: dict[Family, FamilyOut] = {}
+        self._groups: deque[Group] = deque()
+        self._by_value: dict[tuple[Family, PathAttributes], Group] = {}
         self.refused_by_size = 0
+
+    def _only_path(self, family: Family, nlri: bytes) -> list[tuple[int, PathAttributes | str]]:
+        result = self._wanted(family, nlri)
+        return [] if result is None else [(1, result)]
 
     # -- the session ---------------------------------------------------------------------------------------
 
-    def session_up(self, context: UpdateContext, export: ExportContext, end_of_rib: bool) -> None:
-        """A new session: nothing has been sent, everything wanted is to be.
+    def session_up(
+        self, context: UpdateContext, export: ExportContext, end_of_rib: bool, hold_end_of_rib: bool = False
+    ) -> None:
+        """A new session: nothing has been sent, everything wanted is to be. ``context`` says where ADD-PATH is used.
 
-        ``end_of_rib``: mark the end of the initial set of each negotiated family (RFC 4724 §2).
+        ``end_of_rib``: mark the end of the initial set of each negotiated family (RFC 4724 §2). ``hold_end_of_rib``:
+        not before ``release_end_of_rib``, as we have restarted and more is to come (§4.1); routes go out meanwhile.
         """
         self.session_down()
         self._context = context
-        self._export = export
-        self._families = {family: _Out(end_of_rib) for family in sorted(context.families)}
+        self._set_exporter(Exporter(export))
+        self._families = {
+            family: FamilyOut(
+                family, add_path=family in context.add_path_send, end_of_rib=end_of_rib, held=hold_end_of_rib
+            )
+            for family in sorted(context.families)
+        }
         self.mark_all()
 
     def session_down(self) -> None:
         """Forget what was sent: the peer has dropped it."""
         self._context = None
-        self._export = None
+        self._set_exporter(None)
         self._families = {}
         self._groups.clear()
         self._by_value.clear()
-        self._exported.clear()
-        self._exported_values.clear()
+
+    def release_end_of_rib(self) -> None:
+        """What was held back of End-of-RIB may go, behind all that is marked by now."""
+        for out in self._families.values():
+            out.held = False
 
     def change_export(self, export: ExportContext) -> None:
         """Routes leave in another way from now on: everything is compared with what was sent."""
-        self._export = export
-        self._exported.clear()
-        self._exported_values.clear()
-        self.mark_all()
+        if self._context is not None:
+            self._set_exporter(Exporter(export))
+            self.mark_all()
+
+    def _set_exporter(self, exporter: Exporter | None) -> None:
+        self._exporter = exporter
+        self._shared = {} if exporter is None else exporter.shared
 
     def exported(
-        self, attributes: PathAttributes, learned_from: PeerInfo | None, family: Family
+        self,
+        attributes: PathAttributes,
+        learned_from: PeerInfo | None,
+        family: Family,
+        nlri: bytes,
+        source: str,
     ) -> PathAttributes | str:
         """``export`` for this session, worked out once for attributes that many routes share.
 
-        For use by ``wanted``. Only while the session is up; "the session is not up" otherwise.
+        For use by ``wanted`` and ``wanted_paths``. Only while the session is up; "the session is not up" otherwise.
         """
-        if self._export is None:
-            return "the session is not up"
-        key = (id(attributes), id(learned_from), family)
-        hit = self._exported.get(key)
-        if hit is None:
-            if len(self._exported) >= _CACHE_LIMIT:
-                self._exported.clear()
-            # The entry holds what its key is made of, so that the ids stay theirs.
-            by_value = (attributes, learned_from, family)
-            result = self._exported_values.get(by_value)
-            if result is None:
-                if len(self._exported_values) >= _CACHE_LIMIT:
-                    self._exported_values.clear()
-                result = export(attributes, learned_from, self._export, family)
-                self._exported_values[by_value] = result
-            hit = (attributes, learned_from, result)
-            self._exported[key] = hit
-        return hit[2]
+        hit = self._shared.get((id(attributes), id(learned_from), id(family), source))
+        if hit is not None:
+            return hit[0]
+        if self._exporter is None:
+            return _NOT_UP
+        return self._exporter.work_out(attributes, learned_from, family, nlri, source)
+
+    def exported_flow(
+        self, attributes: PathAttributes, learned_from: PeerInfo, family: Family, nlri: bytes
+    ) -> PathAttributes | str:
+        """``exported`` for a learned flow specification that was found feasible (RFC 8955 §6); others are refused."""
+        return _NOT_UP if self._exporter is None else self._exporter.flow(attributes, learned_from, family, nlri)
 
     # -- changes -------------------------------------------------------------------------------------------
 
@@ -170,10 +142,7 @@ class Announcer:
     def mark_all(self) -> None:
         """Everything may have changed."""
         for family, out in self._families.items():
-            out.marked.update(dict.fromkeys(self._candidates(family)))
-            out.marked.update(dict.fromkeys(out.staged))
-            # Last in, first looked up: only of what was sent a withdrawal can come.
-            out.marked.update(dict.fromkeys(out.sent))
+            out.mark_all(self._candidates(family))
 
     def resend(self, family: Family, enhanced: bool = False) -> None:
         """The peer asked for everything again (RFC 2918 §4).
@@ -201,28 +170,33 @@ class Announcer:
         if context is None:
             return []
         batch: list[bytes] = []
-        for family, out in self._families.items():
+        for out in self._families.values():
             if len(batch) < limit:
-                _begin_refresh(family, out, batch)
+                out.begin_refresh(batch)
         looked_up = self._look_up()
-        for family, out in self._families.items():
-            _withdraw(family, out, context, batch, limit)
+        for out in self._families.values():
+            out.send_withdrawals(context, batch, limit)
         if looked_up and not any(out.withdraw for out in self._families.values()):
             while self._groups and len(batch) < limit:
                 self._announce(self._groups[0], context, batch, limit)
-            for family, out in self._families.items():
+            for out in self._families.values():
                 if len(batch) < limit and out.idle:
-                    _finish(family, out, batch)
+                    out.finish(batch)
         return batch
 
     def _look_up(self) -> bool:
         """Work off a slice of what is marked; whether nothing marked is left."""
         budget = SLICE
         for family, out in self._families.items():
-            # From the end: a dictionary gives up its newest entry at no cost, and what changed last goes first.
-            chunk = [out.marked.popitem()[0] for _ in range(min(budget, len(out.marked)))]
-            self._evaluate(family, out, chunk)
-            budget -= len(chunk)
+            if out.paths is None:
+                chunk = out.take_marked(budget)
+                self._settle(out, zip(chunk, map(self._wanted, repeat(family), chunk), strict=False))
+                budget -= len(chunk)
+            while out.paths is not None and out.marked and budget > 0:
+                (nlri,) = out.take_marked(1)
+                paths = list(out.paths_of(nlri, self._wanted_paths(family, nlri)))
+                self._settle(out, paths)
+                budget -= max(1, len(paths))
             if budget <= 0:
                 break
         done = not any(out.marked for out in self._families.values())
@@ -231,167 +205,132 @@ class Announcer:
                 out.by_id.clear()
         return done
 
-    def _evaluate(self, family: Family, out: _Out, chunk: list[bytes]) -> None:
-        wanted, sent, staged, refused, forced = self._wanted, out.sent, out.staged, out.refused, out.forced
+    def _settle(self, out: FamilyOut, items: Iterable[tuple[bytes, PathAttributes | str | None]]) -> None:
+        """From what is wanted of each key to what is to be done about it."""
+        sent, staged, refused, forced = out.sent, out.staged, out.refused, out.forced
         by_id = out.by_id
-        for nlri in chunk:
-            attributes = wanted(family, nlri)
+        for key, attributes in items:
             if refused:
-                refused.pop(nlri, None)
-            if staged and (group := staged.pop(nlri, None)) is not None:
-                del group.nlri[nlri]
+                refused.pop(key, None)
+            if staged and (group := staged.pop(key, None)) is not None:
+                del group.keys[key]
             if attributes is None or isinstance(attributes, str):
                 if attributes is not None:
-                    refused[nlri] = attributes
-                if nlri in sent:
-                    out.withdraw[nlri] = None
+                    refused[key] = attributes
+                if key in sent:
+                    out.withdraw[key] = None
                 continue
             if out.withdraw:
-                out.withdraw.pop(nlri, None)
-            if sent and (before := sent.get(nlri)) is not None:
+                out.withdraw.pop(key, None)
+            if sent and (before := sent.get(key)) is not None:
                 unchanged = before is attributes or before == attributes
-                if unchanged and nlri not in forced:
+                if unchanged and key not in forced:
                     continue
             hit = by_id.get(id(attributes))
-            group = self._group(family, out, attributes) if hit is None else hit[1]
-            group.nlri[nlri] = None
-            staged[nlri] = group
+            group = self._group(out, attributes) if hit is None else hit[1]
+            group.keys[key] = None
+            staged[key] = group
 
-    def _group(self, family: Family, out: _Out, attributes: PathAttributes) -> _Group:
-        group = self._by_value.get((family, attributes))
+    def _group(self, out: FamilyOut, attributes: PathAttributes) -> Group:
+        group = self._by_value.get((out.family, attributes))
         if group is None:
-            group = _Group(family, attributes)
-            self._by_value[family, attributes] = group
+            group = Group(out.family, attributes)
+            self._by_value[out.family, attributes] = group
             self._groups.append(group)
         # The entry holds the attributes, so that their id stays theirs.
         out.by_id[id(attributes)] = (attributes, group)
         return group
 
-    def _announce(self, group: _Group, context: UpdateContext, batch: list[bytes], limit: int) -> None:
+    def _announce(self, group: Group, context: UpdateContext, batch: list[bytes], limit: int) -> None:
         """Send of the first group what the batch has room for; drop the group when it is empty."""
         out = self._families[group.family]
-        while group.nlri and len(batch) < limit:
-            chunk = _take(group, context)
+        while group.keys and len(batch) < limit:
+            chunk = take(group, context)
             try:
                 encoded = update.encode_announce(group.family, group.attributes, chunk, context)
             except ValueError:
                 encoded = []
             batch.extend(encoded)
-            for nlri in chunk:
-                del out.staged[nlri]
+            for key in chunk:
+                del out.staged[key]
             if encoded:
                 out.sent.update(dict.fromkeys(chunk, group.attributes))
             else:
                 self._hold_back(out, chunk)
             if out.forced:
                 out.forced.difference_update(chunk)
-        if not group.nlri:
+        if not group.keys:
             self._groups.popleft()
             del self._by_value[group.family, group.attributes]
 
-    def _hold_back(self, out: _Out, chunk: list[bytes]) -> None:
+    def _hold_back(self, out: FamilyOut, chunk: list[bytes]) -> None:
         # RFC 4271 §9.2: MUST NOT be advertised, and what was advertised before MUST be withdrawn.
-        for nlri in chunk:
+        for key in chunk:
             self.refused_by_size += 1
-            out.refused[nlri] = _DOES_NOT_FIT
-            if nlri in out.sent:
-                out.withdraw[nlri] = None
+            out.refused[key] = _DOES_NOT_FIT
+            if key in out.sent:
+                out.withdraw[key] = None
 
     # -- questions -----------------------------------------------------------------------------------------
 
     def sent_count(self, family: Family | None = None) -> int:
+        """Routes that the peer has; with ADD-PATH every path is one."""
         return sum(len(out.sent) for key, out in self._families.items() if family is None or key == family)
 
-    def sent(self) -> Iterator[tuple[Family, bytes, PathAttributes]]:
-        """What the peer has, attributes as they were sent. Nothing must change while it runs."""
+    def sent(self) -> Iterator[tuple[Family, bytes, PathAttributes, int | None]]:
+        """What the peer has, attributes as they were sent, with the path identifier where there is one.
+
+        Nothing must change while it runs.
+        """
         for family, out in self._families.items():
-            for nlri, attributes in out.sent.items():
-                yield family, nlri, attributes
+            for key, attributes in out.sent.items():
+                nlri, path_id = out.split(key)
+                yield family, nlri, attributes, path_id
 
     def sent_attributes(self, family: Family, nlri: bytes) -> PathAttributes | None:
-        """How the peer has this prefix, None when it has not."""
+        """How the peer has this prefix (with ADD-PATH: the first of its paths), None when it has not."""
         out = self._families.get(family)
-        return None if out is None else out.sent.get(nlri)
+        if out is None or out.paths is None:
+            return None if out is None else out.sent.get(nlri)
+        return next((out.sent[key] for key in out.keys(nlri) if key in out.sent), None)
 
     def reason(self, prefix: Prefix) -> str | None:
-        """Why a wanted route is not sent; None when it is sent, about to be, or not wanted."""
-        family, nlri = prefix.family, prefix.nlri
+        """Why a wanted route is not sent; None when it is sent, about to be, or not wanted.
+
+        With ADD-PATH: why none of its paths is.
+        """
         if self._context is None:
-            return "the session is not up"
-        out = self._families.get(family)
+            return _NOT_UP
+        out = self._families.get(prefix.family)
         if out is None:
-            return f"{family} was not negotiated with this peer"
-        return out.refused.get(nlri)
+            return f"{prefix.family} was not negotiated with this peer"
+        reasons = [out.refused.get(key) for key in out.keys(prefix.nlri)]
+        return None if not reasons or None in reasons else reasons[0]
 
-    def refused(self) -> Iterator[tuple[Family, bytes, str]]:
-        """Every wanted route that is not sent, and why."""
+    def refused(self) -> Iterator[tuple[Family, bytes, str, int | None]]:
+        """Every wanted route that is not sent, and why, with the path identifier where there is one."""
         for family, out in self._families.items():
-            for nlri, reason in out.refused.items():
-                yield family, nlri, reason
+            for key, reason in out.refused.items():
+                nlri, path_id = out.split(key)
+                yield family, nlri, reason, path_id
 
+    def why(self, family: Family, nlri: bytes, path_id: int | None = None) -> str | None:
+        """What the export policy says of this route, let out or not; None where there is nothing for it to say.
 
-def _take(group: _Group, context: UpdateContext) -> list[bytes]:
-    """Take as many prefixes out of the group as fill one message; with no room for any, all that cannot be sent."""
-    first, _ = group.nlri.popitem()
-    if not group.nlri:
-        return [first]
-    if group.room is None:
+        Asked of the policy anew: what it says is kept nowhere. ``path_id``: of which path, with ADD-PATH; None: the
+        first.
+        """
+        exporter, out = self._exporter, self._families.get(family)
+        if exporter is None or out is None:
+            return None
+        explainer = Explainer(exporter.context)
+        self._set_exporter(explainer)
         try:
-            (alone,) = update.encode_announce(group.family, group.attributes, [first], context)
-        except ValueError:
-            # What is as long as this one fits no better; the caller meets the same refusal.
-            refused = [first, *(nlri for nlri in group.nlri if len(nlri) >= len(first))]
-            group.nlri = {nlri: None for nlri in group.nlri if len(nlri) < len(first)}
-            return refused
-        # One octet less: MP_REACH_NLRI's length field may grow to two (RFC 4271 §4.3, Extended Length).
-        group.room = context.max_length - len(alone) + len(first) - 1
-    room = group.room - len(first)
-    chunk = [first]
-    while group.nlri:
-        nlri, _ = group.nlri.popitem()
-        room -= len(nlri)
-        if room < 0:
-            group.nlri[nlri] = None
-            break
-        chunk.append(nlri)
-    return chunk
-
-
-def _begin_refresh(family: Family, out: _Out, batch: list[bytes]) -> None:
-    if not out.again or out.refreshing or out.end_of_rib:
-        return
-    out.again = False
-    out.refreshing = True
-    out.begun = out.enhanced
-    if out.begun:
-        batch.append(messages.encode_route_refresh(messages.RouteRefresh(family, _BORR)))
-    out.forced = set(out.sent)
-    out.marked.update(dict.fromkeys(out.sent))
-
-
-def _withdraw(family: Family, out: _Out, context: UpdateContext, batch: list[bytes], limit: int) -> None:
-    while out.withdraw and len(batch) < limit:
-        chunk: list[bytes] = []
-        room = context.max_length - 32  # 19 header, 2 + 2 lengths, MP_UNREACH_NLRI's own 7, and one to spare
-        for nlri in out.withdraw:
-            room -= len(nlri)
-            if room < 0 and chunk:
-                break
-            chunk.append(nlri)
-        batch.extend(update.encode_withdraw(family, chunk, context))
-        for nlri in chunk:
-            del out.withdraw[nlri]
-            del out.sent[nlri]
-        out.forced.difference_update(chunk)
-
-
-def _finish(family: Family, out: _Out, batch: list[bytes]) -> None:
-    """All of a family has gone out: say so where it was promised."""
-    if out.end_of_rib:
-        out.end_of_rib = False
-        batch.append(update.encode_end_of_rib(family))
-    elif out.refreshing:
-        out.refreshing = False
-        if out.begun:
-            out.begun = False
-            batch.append(messages.encode_route_refresh(messages.RouteRefresh(family, _EORR)))
+            if out.paths is None:
+                return explainer.why(self._wanted(family, nlri))
+            for found, result in self._wanted_paths(family, nlri):
+                if path_id in {None, found}:
+                    return explainer.why(result)
+            return None
+        finally:
+            self._set_exporter(exporter)

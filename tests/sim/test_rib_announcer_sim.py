@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST, Family, PeerId, Prefix
+from bgpbfd.policy.policy import Policy
 from bgpbfd.rib.announcer import Announcer
 from bgpbfd.rib.export import ExportContext
 from bgpbfd.rib.originate import Affected, Originated, Route
@@ -33,9 +34,16 @@ EXPORT = ExportContext(
     local_ipv6=bytes.fromhex("20010db8000000000000000000000010"),
     local_link_local=None,
     remote_address=b"\xc0\0\x02\x01",
+    policy=Policy("out"),
 )
 FEEDER_INFO = PeerInfo(
-    external=True, remote_asn=65002, local_asn=65010, router_id=2, local_router_id=1, address=b"\xc0\0\x02\x02"
+    external=True,
+    remote_asn=65002,
+    local_asn=65010,
+    router_id=2,
+    local_router_id=1,
+    address=b"\xc0\0\x02\x02",
+    policy=Policy("in"),
 )
 TOO_LONG = tuple(range(1100))  # 4400 octets of communities
 ATTRIBUTES = st.builds(
@@ -125,11 +133,11 @@ class AnnouncerMachine(RuleBasedStateMachine):
     def wanted(self, family: Family, nlri: bytes) -> PathAttributes | str | None:
         route = self.own.wanted(PEER, Prefix(family.afi, nlri), SOURCES)
         if route is not None:
-            return self.announcer.exported(route.attributes, None, family)
+            return self.announcer.exported(route.attributes, None, family, nlri, route.source)
         best = self.rib.best(family, nlri)
         if best is None:
             return None
-        return self.announcer.exported(best.attributes, self.rib.info(best.peer), family)
+        return self.announcer.exported(best.attributes, self.rib.info(best.peer), family, nlri, "peer")
 
     def candidates(self, family: Family) -> list[bytes]:
         own = [r.prefix.nlri for r in self.own.wanted_routes(PEER, SOURCES) if r.prefix.family == family]
@@ -223,7 +231,7 @@ class AnnouncerMachine(RuleBasedStateMachine):
         assert self.receiver.table == wanted
         assert sorted(self.receiver.ended) == sorted(families)
         assert self.receiver.stale == {}
-        assert {(f, n): a for f, n, a in self.announcer.sent()} == wanted
+        assert {(f, n): a for f, n, a, _ in self.announcer.sent()} == wanted
         assert self.announcer.sent_count() == len(wanted)
         self.announcer.mark_all()
         while self.announcer.has_pending:
@@ -242,7 +250,7 @@ class AnnouncerMachine(RuleBasedStateMachine):
     @invariant()
     def the_receiver_has_what_was_sent(self) -> None:
         if self.receiver is not None:
-            assert self.receiver.table == {(f, n): a for f, n, a in self.announcer.sent()}
+            assert self.receiver.table == {(f, n): a for f, n, a, _ in self.announcer.sent()}
 
 
 AnnouncerMachine.TestCase.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)

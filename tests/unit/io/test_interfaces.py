@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from types import SimpleNamespace
 
 import psutil
@@ -15,6 +16,7 @@ from bgpbfd.control.neighbor import export_context, peer_info
 from bgpbfd.control.ports import InterfaceAddresses
 from bgpbfd.core import IPV6_UNICAST
 from bgpbfd.io.interfaces import SystemInterfaces
+from bgpbfd.policy.policy import Policy
 from bgpbfd.rib.export import export
 from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.update import UpdateContext
@@ -97,8 +99,11 @@ def test_peers_of_one_address_on_two_links_are_two_peers() -> None:
     interfaces = SystemInterfaces()
     learned = peer_info(CONFIG, _session(2), interfaces)
     attributes = PathAttributes(next_hop=packed("fe80::b"))
-    back = export(attributes, learned, export_context(CONFIG, _session(2), interfaces), IPV6_UNICAST)
-    on = export(attributes, learned, export_context(CONFIG, _session(3), interfaces), IPV6_UNICAST)
+    learned = replace(learned, policy=Policy("in"))  # RFC 8212
+    back, on = (
+        export(attributes, learned, replace(context, policy=Policy("out")), IPV6_UNICAST, b"\0", "peer").result
+        for context in (export_context(CONFIG, _session(scope), interfaces) for scope in (2, 3))
+    )
     assert back == "learned from this peer"
     assert isinstance(on, PathAttributes)
     assert on.next_hop == packed("2001:db8:1::10") + packed("fe80::a")

@@ -49,7 +49,7 @@ class Bench:
     def wanted(self, family: Family, nlri: bytes) -> PathAttributes | str | None:
         route = self.routes.get((family, nlri))
         if isinstance(route, PathAttributes):
-            return self.announcer.exported(route, None, family)
+            return self.announcer.exported(route, None, family, nlri, "config")
         return route
 
     def up(self, end_of_rib: bool = False) -> None:
@@ -118,7 +118,7 @@ def test_the_initial_set_then_end_of_rib_of_each_family() -> None:
     )
     assert messages[1:] == [encode_end_of_rib(IPV4_UNICAST), encode_end_of_rib(IPV6_UNICAST)]
     assert bench.announcer.sent_count() == bench.announcer.sent_count(IPV4_UNICAST) == 2
-    assert {(f, n): a.med for f, n, a in bench.announcer.sent()} == {
+    assert {(f, n): a.med for f, n, a, _ in bench.announcer.sent()} == {
         (IPV4_UNICAST, P1.nlri): 5,
         (IPV4_UNICAST, P2.nlri): 5,
     }
@@ -300,7 +300,7 @@ def test_a_wanted_route_that_cannot_be_sent_is_withdrawn_and_says_why() -> None:
     assert shape(bench.drain()) == [("-", {P1})]
     assert "peer's own address" in (bench.announcer.reason(P1) or "")
     assert "not negotiated" in (bench.announcer.reason(P3) or "")
-    assert [(f, n) for f, n, _ in bench.announcer.refused()] == [(IPV4_UNICAST, P1.nlri)]
+    assert [(f, n) for f, n, *_ in bench.announcer.refused()] == [(IPV4_UNICAST, P1.nlri)]
     bench.set(P1, None)
     assert bench.drain() == []
     assert bench.announcer.reason(P1) is None

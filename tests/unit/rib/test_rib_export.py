@@ -5,71 +5,29 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from export_bench import (
+    EBGP,
+    FROM_EBGP,
+    FROM_IBGP,
+    IBGP,
+    LEARNED,
+    NLRI,
+    OUR_LL,
+    OUR_V4,
+    OUR_V6,
+    PEER_V4,
+    PEER_V6,
+    THIRD_V4,
+    exported,
+    refused,
+    sent,
+    sequence,
+)
 
 from bgpbfd.core import IPV4_FLOW, IPV4_UNICAST, IPV6_UNICAST
 from bgpbfd.rib.export import NO_ADVERTISE, NO_EXPORT, NO_EXPORT_SUBCONFED, ExportContext, export, prepend
-from bgpbfd.rib.select import PeerInfo
 from bgpbfd.wire.attributes import PathAttributes, Segment, UnknownAttribute
 from bgpbfd.wire.iana import Origin, SegmentType
-
-OUR_V4, PEER_V4, THIRD_V4 = b"\xc0\0\x02\x0a", b"\xc0\0\x02\x01", b"\xc0\0\x02\x63"
-OUR_V6 = bytes.fromhex("20010db8000000000000000000000010")
-PEER_V6 = bytes.fromhex("20010db8000000000000000000000001")
-OUR_LL = bytes.fromhex("fe800000000000000000000000000010")
-EBGP = ExportContext(
-    local_asn=65010,
-    remote_asn=65001,
-    external=True,
-    families=frozenset({IPV4_UNICAST, IPV6_UNICAST, IPV4_FLOW}),
-    local_ipv4=OUR_V4,
-    local_ipv6=OUR_V6,
-    local_link_local=None,
-    remote_address=PEER_V4,
-    next_hop_self=False,
-    router_id=1,
-)
-IBGP = replace(EBGP, remote_asn=65010, external=False)
-FROM_EBGP = PeerInfo(
-    external=True,
-    remote_asn=65002,
-    local_asn=65010,
-    router_id=9,
-    local_router_id=1,
-    address=b"\xc0\0\x02\x02",
-)
-FROM_IBGP = replace(FROM_EBGP, external=False, remote_asn=65010)
-
-
-def sequence(*asns: int) -> tuple[Segment, ...]:
-    return (Segment(SegmentType.AS_SEQUENCE, asns),)
-
-
-LEARNED = PathAttributes(
-    as_path=sequence(65002, 7), next_hop=b"\xc0\0\x02\x02", med=50, origin=Origin.EGP, communities=(0xFDE90001,)
-)
-
-
-def sent(
-    attributes: PathAttributes,
-    context: ExportContext,
-    learned_from: PeerInfo | None = None,
-    family: object = IPV4_UNICAST,
-) -> PathAttributes:
-    result = export(attributes, learned_from, context, family)  # type: ignore[arg-type]
-    assert isinstance(result, PathAttributes), result
-    return result
-
-
-def refused(
-    attributes: PathAttributes,
-    context: ExportContext,
-    learned_from: PeerInfo | None = None,
-    family: object = IPV4_UNICAST,
-) -> str:
-    result = export(attributes, learned_from, context, family)  # type: ignore[arg-type]
-    assert isinstance(result, str)
-    return result
-
 
 # -- our own routes ----------------------------------------------------------------------------------------
 
@@ -157,6 +115,9 @@ def test_rfc8955_4_flow_specifications_have_no_next_hop() -> None:
 def test_rfc8955_6_a_learned_flow_specification_that_nobody_validated_is_not_passed_on() -> None:
     context = replace(EBGP, families=EBGP.families | {IPV4_FLOW})
     assert "validated" in refused(LEARNED, context, FROM_EBGP, family=IPV4_FLOW)
+    found = export(LEARNED, FROM_EBGP, context, IPV4_FLOW, NLRI, "peer", validated=True).result
+    assert isinstance(found, PathAttributes)
+    assert (found.next_hop, found.as_path) == (None, sequence(65010, 65002, 7))
 
 
 # -- routes passed on --------------------------------------------------------------------------------------
@@ -192,8 +153,8 @@ def test_never_back_to_where_it_came_from() -> None:
 )
 def test_rfc1997_well_known_communities_on_learned_routes(community: int, to_external: bool, to_internal: bool) -> None:
     route = replace(LEARNED, communities=(1, community))
-    assert isinstance(export(route, FROM_EBGP, EBGP, IPV4_UNICAST), PathAttributes) is to_external
-    assert isinstance(export(route, FROM_EBGP, IBGP, IPV4_UNICAST), PathAttributes) is to_internal
+    assert isinstance(exported(route, EBGP, FROM_EBGP).result, PathAttributes) is to_external
+    assert isinstance(exported(route, IBGP, FROM_EBGP).result, PathAttributes) is to_internal
 
 
 def test_rfc4456_8_reflection_attributes_never_leave_the_as() -> None:
