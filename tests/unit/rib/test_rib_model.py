@@ -54,17 +54,20 @@ ATTRIBUTES = st.sampled_from(
         path(65001, 7, 8, communities=(0xFFFF0000,)),
     ]
 )
-KEYS = st.lists(st.tuples(st.sampled_from(PREFIXES), st.integers(0, 2)), max_size=3, unique=True)
-PEER = st.sampled_from("abc")
-STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.just("apply"), PEER, KEYS, st.lists(st.tuples(ATTRIBUTES, KEYS), max_size=2)),
-        st.tuples(st.just("up"), PEER, st.booleans(), st.booleans(), st.integers(0, 4)),
-        st.tuples(st.sampled_from(["retain", "drop", "flush", "refresh", "purge"]), PEER),
-        st.tuples(st.just("policy"), PEER, st.integers(0, 4)),
-    ),
-    min_size=4,
-    max_size=30,
+KEYS = st.lists(st.tuples(st.sampled_from(PREFIXES), st.integers(0, 1)), min_size=1, max_size=3, unique=True)
+PEER = st.sampled_from("aabbc")
+APPLY = st.one_of(
+    st.tuples(st.just("apply"), PEER, st.just([]), st.lists(st.tuples(ATTRIBUTES, KEYS), min_size=1, max_size=1)),
+    st.tuples(st.just("apply"), PEER, KEYS | st.just([]), st.lists(st.tuples(ATTRIBUTES, KEYS), max_size=2)),
+)
+OTHER = st.one_of(
+    st.tuples(st.just("up"), PEER, st.sampled_from([True, True, False]), st.booleans(), st.integers(0, 4)),
+    st.tuples(st.sampled_from(["retain", "refresh", "purge", "retain", "refresh", "purge", "drop", "flush"]), PEER),
+    st.tuples(st.just("policy"), PEER, st.integers(0, 4)),
+)
+# In turn, so that there is something to do something to.
+STEPS = st.lists(st.tuples(APPLY, OTHER), min_size=2, max_size=12).map(
+    lambda pairs: [s for pair in pairs for s in pair]
 )
 
 
