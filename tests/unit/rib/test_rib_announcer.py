@@ -5,102 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from announcer_bench import EXPORT, OUR_V4, P1, P2, P3, Bench, decode, shape
 
 from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST, Family, Prefix
 from bgpbfd.rib import announcer as module
 from bgpbfd.rib.announcer import Announcer
-from bgpbfd.rib.export import ExportContext
 from bgpbfd.wire.attributes import PathAttributes, Segment
-from bgpbfd.wire.iana import MessageType, SegmentType
-from bgpbfd.wire.messages import decode_route_refresh
-from bgpbfd.wire.update import Update, UpdateContext, decode_update, encode_end_of_rib
-
-OUR_V4 = b"\xc0\0\x02\x0a"
-OUR_V6 = bytes.fromhex("20010db8000000000000000000000010")
-BOTH = frozenset({IPV4_UNICAST, IPV6_UNICAST})
-EXPORT = ExportContext(
-    local_asn=65010,
-    remote_asn=65001,
-    external=True,
-    families=BOTH,
-    local_ipv4=OUR_V4,
-    local_ipv6=OUR_V6,
-    local_link_local=None,
-    remote_address=b"\xc0\0\x02\x01",
-)
-P1, P2, P3 = (Prefix.parse(text) for text in ("198.51.100.0/24", "203.0.113.0/24", "2001:db8:1::/48"))
-
-
-def context(families: frozenset[Family] = BOTH, max_length: int = 4096) -> UpdateContext:
-    return UpdateContext(
-        asn4=True, external=True, families=families, remote_asn=65001, local_asn=65010, max_length=max_length
-    )
-
-
-class Bench:
-    """An announcer with a dictionary of wanted routes, and the other side's decoder."""
-
-    def __init__(self, families: frozenset[Family] = BOTH, max_length: int = 4096) -> None:
-        self.routes: dict[tuple[Family, bytes], PathAttributes | str] = {}
-        self.families = families
-        self.max_length = max_length
-        self.announcer = Announcer(self.wanted, lambda f: [n for family, n in self.routes if family == f])
-
-    def wanted(self, family: Family, nlri: bytes) -> PathAttributes | str | None:
-        route = self.routes.get((family, nlri))
-        if isinstance(route, PathAttributes):
-            return self.announcer.exported(route, None, family, nlri, "config")
-        return route
-
-    def up(self, end_of_rib: bool = False) -> None:
-        self.announcer.session_up(
-            context(self.families, self.max_length), replace(EXPORT, families=self.families), end_of_rib
-        )
-
-    def set(self, prefix: Prefix, route: PathAttributes | str | None) -> None:
-        if route is None:
-            del self.routes[prefix.family, prefix.nlri]
-        else:
-            self.routes[prefix.family, prefix.nlri] = route
-        self.announcer.mark(prefix.family, prefix.nlri)
-
-    def drain(self, limit: int = 25) -> list[bytes]:
-        out: list[bytes] = []
-        for _ in range(10_000):
-            if not self.announcer.has_pending:
-                return out
-            batch = self.announcer.next_batch(limit)
-            assert len(batch) <= limit
-            out += batch
-        raise AssertionError("the announcer never comes to rest")
-
-
-def decode(message: bytes) -> Update:
-    """As the peer reads it, its own AS and ours exchanged."""
-    assert message[18] == MessageType.UPDATE
-    return decode_update(
-        message[19:],
-        UpdateContext(asn4=True, external=True, families=BOTH, remote_asn=65010, local_asn=65001, max_length=65535),
-    )
-
-
-def shape(messages: list[bytes]) -> list[tuple[object, ...]]:
-    """Each message as ("+", {prefixes}), ("-", {prefixes}), ("eor", family) or ("refresh", family, subtype)."""
-    found: list[tuple[object, ...]] = []
-    for message in messages:
-        if message[18] == MessageType.ROUTE_REFRESH:
-            refresh = decode_route_refresh(message[19:])
-            found.append(("refresh", refresh.family, refresh.subtype))
-            continue
-        update = decode(message)
-        assert update.faults == []
-        if update.end_of_rib is not None:
-            found.append(("eor", update.end_of_rib))
-        for unreach in update.withdrawn:
-            found.append(("-", {Prefix(unreach.family.afi, n) for n in unreach.nlri}))
-        for reach in update.announced:
-            found.append(("+", {Prefix(reach.family.afi, n) for n in reach.nlri}))
-    return found
+from bgpbfd.wire.iana import SegmentType
+from bgpbfd.wire.update import encode_end_of_rib
 
 
 def test_the_initial_set_then_end_of_rib_of_each_family() -> None:
