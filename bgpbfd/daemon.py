@@ -38,6 +38,7 @@ EXIT_FAILED = 1
 EXIT_CONFIG = 2
 PROCESS_NAME = "bgpbfd"
 NICE = -5  # below the BFD worker's -10
+SHORTEST_MASKED = 6
 LOAD_TIMEOUT_S = 100.0  # below what bgpbfdctl waits for a reload
 
 
@@ -55,6 +56,7 @@ def run(path: Path) -> int:
             print(fault, file=sys.stderr)
         return EXIT_CONFIG
     log.configure(config.log.level, config.log.format)
+    _hide_secrets(config)
     try:
         return asyncio.run(_Daemon(path, config, hangups).run())
     finally:
@@ -204,6 +206,13 @@ class _Daemon:
         except ListenError as error:
             raise Refused("api_socket", f"{error.name}: {error.reason}") from None
         log.configure(config.log.level, config.log.format)
+        _hide_secrets(config)
+
+
+def _hide_secrets(config: Config) -> None:
+    """Nothing logs them; should a text of the system's ever hold one, it is masked. Short ones would mask words."""
+    secrets = (peer.md5_password.reveal() for peer in config.peers if peer.md5_password is not None)
+    log.hide(*(secret for secret in secrets if len(secret) >= SHORTEST_MASKED))
 
 
 async def _leave(connections: TcpShell, link: BfdLink) -> None:

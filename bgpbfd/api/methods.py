@@ -356,7 +356,9 @@ def advertise_route(context: Context, route: Any, peers: Any = None, ttl: Any = 
     """``route`` has the shape of ``[[static_routes]]``; BGPd-rs's, with the attributes in a table, is taken too."""
     if ttl is not None:
         raise Refused("ttl", "not supported yet")
-    parsed = _parsed(route, "route", "prefix and next_hop", parse_route)
+    # Whether a neighbor takes an IPv6 next hop for an IPv4 prefix (RFC 8950) is the engine's to know.
+    parse = functools.partial(parse_route, extended_next_hop=True)
+    parsed = _parsed(route, "route", "prefix and next_hop", parse)
     return {"prefix": str(parsed.prefix), "peers": context.engine.advertise(parsed, _peers(context, peers))}
 
 

@@ -6,16 +6,20 @@ compares with what it sent, and gives UPDATEs; what changed in between goes out 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from bgpbfd.bgp import events as bgp
+from bgpbfd.config.model import Config
 from bgpbfd.control.neighbor import Neighbor, export_context
 from bgpbfd.control.ports import Connections, Interfaces, Timers
-from bgpbfd.core import Family, PeerId, Prefix
+from bgpbfd.control.restarting import Restart
+from bgpbfd.core import SAFI_FLOW, SAFI_UNICAST, Family, PeerId, Prefix
 from bgpbfd.rib.announcer import Announcer
+from bgpbfd.rib.flow_validation import FlowValidator
 from bgpbfd.rib.originate import Originated
-from bgpbfd.rib.table import Rib
+from bgpbfd.rib.path_ids import OWN, path_ids
+from bgpbfd.rib.table import LearnedRoute, Rib
 from bgpbfd.wire.attributes import PathAttributes
 
 MESSAGES_A_TURN = 25  # a peer's share of one turn of the loop; keeps any one peer from holding up the others
@@ -30,6 +34,8 @@ class Host(Protocol):
     timers: Timers
     connections: Connections
     interfaces: Interfaces
+    config: Config
+    restart: Restart
 
     def feed(self, neighbor: Neighbor, event: bgp.Event) -> None: ...
 
@@ -41,6 +47,7 @@ class Host(Protocol):
 class Announcing:
     def __init__(self, host: Host) -> None:
         self._host = host
+        self.flows = FlowValidator(host.rib)
 
     def announcer(self, peer: PeerId) -> Announcer:
         """An announcer that is told from the engine's tables what ``peer`` should be sent.
@@ -49,19 +56,37 @@ class Announcing:
         """
         host = self._host
 
+        def learned(neighbor: Neighbor, route: LearnedRoute, nlri: bytes) -> PathAttributes | str:
+            family, announcer = route.family, neighbor.announcer
+            if family.safi != SAFI_FLOW:
+                return announcer.exported(route.attributes, route.info, family, nlri, "peer")
+            infeasible = self.flows.validate_flow(route)
+            return infeasible or announcer.exported_flow(route.attributes, route.info, family, nlri)
+
         def wanted(family: Family, nlri: bytes) -> PathAttributes | str | None:
             neighbor = host.neighbors[peer]
-            announcer = neighbor.announcer
             route = host.originated.wanted(
                 peer, Prefix(family.afi, nlri, family.safi), neighbor.sources, parent=neighbor.network
             )
             if route is not None:
-                return announcer.exported(route.attributes, None, family, nlri, route.source)
-            if "peer" in neighbor.sources:
+                return neighbor.announcer.exported(route.attributes, None, family, nlri, route.source)
+            if "peer" in neighbor.sources and not host.restart.deferring:
                 best = host.rib.best(family, nlri)
                 if best is not None and best.peer != peer:
-                    return announcer.exported(best.attributes, host.rib.info(best.peer), family, nlri, "peer")
+                    return learned(neighbor, best, nlri)
             return None
+
+        def wanted_paths(family: Family, nlri: bytes) -> Iterator[tuple[int, PathAttributes | str]]:
+            neighbor = host.neighbors[peer]
+            route = host.originated.wanted(
+                peer, Prefix(family.afi, nlri, family.safi), neighbor.sources, parent=neighbor.network
+            )
+            if route is not None:
+                yield OWN, neighbor.announcer.exported(route.attributes, None, family, nlri, route.source)
+            if "peer" in neighbor.sources and not host.restart.deferring:
+                for path_id, path in self._numbered(family, nlri):
+                    if path.peer != peer:
+                        yield path_id, learned(neighbor, path, nlri)
 
         def candidates(family: Family) -> Iterable[bytes]:
             neighbor = host.neighbors[peer]
@@ -71,26 +96,85 @@ class Announcing:
             if "peer" in neighbor.sources:
                 yield from host.rib.prefixes(family)
 
-        return Announcer(wanted, candidates)
+        return Announcer(wanted, candidates, wanted_paths)
+
+    def _numbered(self, family: Family, nlri: bytes) -> list[tuple[int, LearnedRoute]]:
+        """The learned paths of a prefix, the best first, each with its path identifier, the same for every peer."""
+        paths = self._host.rib.usable_paths(family, nlri)
+        origins = sorted((path.peer, path.path_id or 0, path.path_id) for path in paths)
+        numbers = dict(zip(origins, path_ids((peer, received) for peer, _, received in origins), strict=True))
+        return [(numbers[path.peer, path.path_id or 0, path.path_id], path) for path in paths]
+
+    def path_of(self, prefix: Prefix, path_id: int) -> LearnedRoute | None:
+        """The learned path that is sent under ``path_id``."""
+        return next((path for found, path in self._numbered(prefix.family, prefix.nlri) if found == path_id), None)
 
     def passes_on(self) -> bool:
         """Whether any neighbor is sent learned routes: only then do changes of best paths matter."""
         return any("peer" in neighbor.config.advertise_sources for neighbor in self._host.neighbors.values())
 
-    def mark_learned(self, changed: Iterable[tuple[Family, bytes]], source: PeerId) -> None:
-        """Best paths changed by ``source``: mark them at the neighbors that learned routes are passed on to."""
-        takers = [
-            neighbor
+    def sends_paths(self) -> bool:
+        """Whether any session is sent every path and not the best alone (RFC 7911)."""
+        return any(
+            neighbor.session is not None and neighbor.session.negotiated.add_path_send and "peer" in neighbor.sources
+            for neighbor in self._host.neighbors.values()
+        )
+
+    def mark_learned(
+        self,
+        changed: Iterable[tuple[Family, bytes]],
+        source: PeerId,
+        touched: Iterable[tuple[Family, bytes]] = (),
+    ) -> None:
+        """Best paths changed by ``source``: mark them at the neighbors that learned routes are passed on to.
+
+        ``touched``: any path of these did; for those that are sent every path.
+        """
+        takers = self._takers(source)
+        if not takers:
+            return
+        keys, paths = list(changed), list(touched)
+        keys += self._flows_beside(keys)
+        for neighbor, session in takers:
+            for family, nlri in keys:
+                neighbor.announcer.mark(family, nlri)
+            if session.negotiated.add_path_send:
+                for family, nlri in paths:
+                    neighbor.announcer.mark(family, nlri)
+            self.pump(neighbor)
+
+    def _flows_beside(self, changed: list[tuple[Family, bytes]]) -> list[tuple[Family, bytes]]:
+        """Learned flow specifications whose feasibility may hang on these unicast routes (RFC 8955 §6)."""
+        afis = {family.afi for family, _ in changed if family.safi == SAFI_UNICAST}
+        flows = (Family(afi, SAFI_FLOW) for afi in afis)
+        return [(family, nlri) for family in flows for nlri in self._host.rib.prefixes(family)]
+
+    def mark_all_learned(self, source: PeerId) -> None:
+        """How routes of ``source`` leave has changed."""
+        for neighbor, _ in self._takers(source):
+            neighbor.announcer.mark_all()
+            self.pump(neighbor)
+
+    def _takers(self, source: PeerId) -> list[tuple[Neighbor, bgp.SessionUp]]:
+        return [
+            (neighbor, neighbor.session)
             for neighbor in self._host.neighbors.values()
             if neighbor.session is not None and "peer" in neighbor.config.advertise_sources and neighbor.id != source
         ]
-        if not takers:
-            return
-        keys = list(changed)
-        for neighbor in takers:
-            for family, nlri in keys:
-                neighbor.announcer.mark(family, nlri)
-            self.pump(neighbor)
+
+    def session_up(self, neighbor: Neighbor, up: bgp.SessionUp) -> None:
+        context = export_context(neighbor, up, self._host.config, self._host.interfaces)
+        neighbor.export = context
+        hold = self._host.restart.holds_end_of_rib(neighbor)
+        neighbor.announcer.session_up(up.context, context, end_of_rib=True, hold_end_of_rib=hold)
+
+    def restart_is_over(self) -> None:
+        """RFC 4724 §4.1: the Selection_Deferral_Timer has ended."""
+        for neighbor in self._host.neighbors.values():
+            if neighbor.session is not None and "peer" in neighbor.sources:
+                neighbor.announcer.mark_all()
+                neighbor.announcer.release_end_of_rib()
+                self.pump(neighbor)
 
     def mark_originated(self, affected: Iterable[tuple[PeerId | None, Prefix]]) -> None:
         """Routes of ours changed: for one peer, or (None) for all."""
@@ -100,11 +184,20 @@ class Announcing:
                     neighbor.announcer.mark(prefix.family, prefix.nlri)
                     self.pump(neighbor)
 
-    def refresh_export(self, neighbor: Neighbor) -> None:
-        """How routes leave for this neighbor has changed: compare everything again, send what differs."""
-        if neighbor.session is not None:
-            context = export_context(neighbor.config, neighbor.session, self._host.interfaces)
+    def config_changed(self, neighbor: Neighbor) -> None:
+        """After a reload: if routes leave for this neighbor in another way now, send what differs."""
+        if neighbor.session is None:
+            return
+        context = export_context(neighbor, neighbor.session, self._host.config, self._host.interfaces)
+        if context != neighbor.export:
+            neighbor.export = context
             neighbor.announcer.change_export(context)
+            self.pump(neighbor)
+
+    def sources_changed(self, neighbor: Neighbor) -> None:
+        """Another set of routes is for this neighbor."""
+        if neighbor.session is not None:
+            neighbor.announcer.mark_all()
             self.pump(neighbor)
 
     def pump(self, neighbor: Neighbor) -> None:

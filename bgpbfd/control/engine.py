@@ -22,25 +22,23 @@ from bgpbfd.config.model import Config, PeerConfig
 from bgpbfd.config.validate import match_dynamic
 from bgpbfd.control.announcing import Announcing
 from bgpbfd.control.coupling import Coupling
-from bgpbfd.control.neighbor import (
-    Neighbor,
-    bfd_session,
-    dynamic_config,
-    export_context,
-    peer_info,
-    peer_settings,
-)
+from bgpbfd.control.learning import Learning, timer_keys
+from bgpbfd.control.neighbor import Neighbor, bfd_session, dynamic_config, peer_settings, transport_options
 from bgpbfd.control.ports import Accepted, BfdControl, Clock, Connections, Interfaces, NotTaken, Timers
 from bgpbfd.control.recorder import Recorder
+from bgpbfd.control.restarting import Restart
 from bgpbfd.core import MILLISECOND, SECOND, Instant, Micros, PeerId
 from bgpbfd.rib.originate import Originated
 from bgpbfd.rib.table import Rib
-from bgpbfd.wire.iana import CeaseSubcode
+from bgpbfd.wire.iana import CeaseSubcode, ErrorCode
+from bgpbfd.wire.messages import Notification, encode_notification
 
 BFD_REGAIN: Micros = 10 * SECOND  # a session starts at 1 s intervals (RFC 5880 §6.8.3): Up takes a few of them
 REFUSED_QUIET: Micros = 60 * SECOND  # a stranger's connections are told of once in this time
 REFUSED_SOURCES = 32  # strangers told of in that time
 DYNAMIC_MAX = 1000  # neighbors made of networks, all together: whoever can connect makes one
+REQUEST = 0  # RFC 7313 §3.2, Message Subtype
+_OUT_OF_RESOURCES = encode_notification(Notification(ErrorCode.CEASE, CeaseSubcode.OUT_OF_RESOURCES))  # RFC 4486 §4
 
 
 class Engine:
@@ -69,7 +67,9 @@ class Engine:
         self.rib = Rib()
         self.originated = Originated()
         self.neighbors: dict[PeerId, Neighbor] = {}
+        self.restart = Restart(self)
         self.announcing = Announcing(self)
+        self.learning = Learning(self)
         self.listen_errors: dict[str, str] = {}
         self.refused_connections = 0
         self._refused_told: dict[bytes, Instant] = {}  # by source address
@@ -90,12 +90,14 @@ class Engine:
 
     def start_neighbor(self, neighbor: Neighbor) -> None:
         self.start_bfd(neighbor)
-        self.feed(neighbor, bgp.ManualStart())
+        self.feed(neighbor, bgp.ManualStart(self.restart.until(neighbor.config)))
 
     def stop_neighbor(self, neighbor: Neighbor, stop: bgp.ManualStop) -> None:
         """Cease first, then BFD's AdminDown: the neighbor learns of a planned end, not of a failure (RFC 5882 §4.2)."""
         self.feed(neighbor, stop)
+        self.learning.forget(neighbor)
         self.stop_bfd(neighbor)
+        self.restart.check()
 
     def remove_neighbor(self, neighbor: Neighbor, stop: bgp.ManualStop) -> None:
         self.stop_neighbor(neighbor, stop)
@@ -115,7 +117,7 @@ class Engine:
             self.bfd.remove(neighbor.id)
 
     def _forget(self, neighbor: Neighbor) -> None:
-        for key in (_timer_key(neighbor.id), _bfd_timer_key(neighbor.id)):
+        for key in (_timer_key(neighbor.id), _bfd_timer_key(neighbor.id), *timer_keys(neighbor.id)):
             self.timers.arm(key, None, _nothing)
         self.neighbors.pop(neighbor.id, None)
 
@@ -153,8 +155,14 @@ class Engine:
         if self.neighbors.get(neighbor.id) is not neighbor:
             return  # removed meanwhile
         self.timers.arm(_timer_key(neighbor.id), neighbor.peer.next_deadline(), lambda: self._tick(neighbor))
-        if neighbor.network is not None and neighbor.confirmed and neighbor.peer.state <= bgp.State.ACTIVE:
-            # A dynamic neighbor lives as long as its connection.
+        held_off = neighbor.peer.state is bgp.State.IDLE and neighbor.enabled
+        if (
+            neighbor.network is not None
+            and neighbor.confirmed
+            and neighbor.peer.state <= bgp.State.ACTIVE
+            and not held_off
+        ):
+            # A dynamic neighbor lives as long as its connection, and as an idle hold that it has earned.
             self.stop_bfd(neighbor)
             self._forget(neighbor)
 
@@ -166,9 +174,9 @@ class Engine:
             case bgp.Send():
                 self.connections.send(neighbor.id, action.conn, action.data)
             case bgp.UpdateReceived():
-                self._learn(neighbor, action)
+                self.learning.update(neighbor, action)
             case bgp.Dial():
-                self.connections.dial(neighbor.id, action.conn, neighbor.dial_target())
+                self.connections.dial(neighbor.id, action.conn, neighbor.dial_target(self.interfaces))
             case bgp.Close():
                 self.connections.close(neighbor.id, action.conn, action.linger)
             case bgp.SessionUp():
@@ -194,20 +202,19 @@ class Engine:
 
     def _refresh_received(self, neighbor: Neighbor, received: bgp.RouteRefreshReceived) -> None:
         session = neighbor.session
-        if session is not None and received.refresh.subtype == 0:  # BoRR and EoRR frame what the peer resends
+        if session is None or session.generation != received.generation:
+            return  # the session ended by an earlier message of the same bytes
+        if received.refresh.subtype != REQUEST:
+            self.learning.refresh(neighbor, received.refresh)
+        else:
             neighbor.announcer.resend(received.refresh.family, session.negotiated.enhanced_refresh)
             self.announcing.pump(neighbor)
 
     def _session_up(self, neighbor: Neighbor, up: bgp.SessionUp) -> None:
         neighbor.session = up
         neighbor.last_attempt = None
-        neighbor.end_of_rib.clear()
-        self.rib.session_up(neighbor.id, peer_info(neighbor.config, up, self.interfaces))
-        neighbor.announcer.session_up(
-            up.context,
-            export_context(neighbor.config, up, self.interfaces),
-            end_of_rib=True,
-        )
+        self.learning.session_up(neighbor, up)
+        self.announcing.session_up(neighbor, up)
         negotiated = up.negotiated
         self.recorder.add(
             "bgp-up",
@@ -218,13 +225,18 @@ class Engine:
             facts={"remote_asn": negotiated.remote_asn, "hold_time_s": negotiated.hold_time_s},
         )
         self.announcing.pump(neighbor)
+        self.restart.check()
+
+    def restart_is_over(self) -> None:
+        self.announcing.restart_is_over()
 
     def _session_down(self, neighbor: Neighbor, down: bgp.SessionDown) -> None:
         now = self.clock.now()
         cause = down.cause
         neighbor.session = None
         neighbor.announcer.session_down()
-        facts: dict[str, str | int | float] = {"kind": cause.kind.value, **cause.facts}
+        shown = {key: value for key, value in cause.facts.items() if key != "message"}  # long; `show neighbors` has it
+        facts: dict[str, str | int | float] = {"kind": cause.kind.value, **shown}
         if cause.code is not None:
             facts["code"], facts["subcode"] = cause.code, cause.subcode or 0
         if cause.kind is bgp.CauseKind.BFD_DOWN:
@@ -238,7 +250,7 @@ class Engine:
         self.recorder.add(
             "bgp-down", cause.text, now, peer=neighbor.id, level="info" if expected else "warning", facts=facts
         )
-        self.announcing.mark_learned(self.rib.flush(neighbor.id, report=self.announcing.passes_on()), neighbor.id)
+        self.learning.session_down(neighbor, down)
 
     def _attempt_failed(self, neighbor: Neighbor, cause: bgp.Cause) -> None:
         if cause.text == neighbor.last_attempt:
@@ -252,32 +264,16 @@ class Engine:
             facts={"kind": cause.kind.value},
         )
 
-    # -- routes ------------------------------------------------------------------------------------------
-
-    def _learn(self, neighbor: Neighbor, received: bgp.UpdateReceived) -> None:
-        if neighbor.session is None or neighbor.session.generation != received.generation:
-            return  # the session ended by an earlier message of the same bytes
-        update = received.update
-        if update.end_of_rib is not None:
-            neighbor.end_of_rib.add(str(update.end_of_rib))
-        changed = self.rib.apply(neighbor.id, update, self.clock.now(), report=self.announcing.passes_on())
-        self.announcing.mark_learned(changed, neighbor.id)
-        limit = neighbor.config.max_prefixes
-        if limit is not None and self.rib.count(neighbor.id) > limit.limit:
-            # RFC 4486 §4: the damped stop keeps a peer that floods us from coming back at once.
-            text = f"the peer sent more than max_prefixes = {limit.limit} prefixes"
-            cause = bgp.Cause(bgp.CauseKind.MAX_PREFIXES, text, self.clock.now())
-            self.feed(neighbor, bgp.AutomaticStop(cause, CeaseSubcode.MAXIMUM_PREFIXES))
-
     # -- what TCP says (io.tcp.Sink) ---------------------------------------------------------------------
 
     def connection_accepted(self, local: bgp.Endpoint, remote: bgp.Endpoint) -> Accepted | NotTaken:
-        neighbor = None if self.stopping else self._neighbor_of(local, remote)
-        if neighbor is None:
+        found = NotTaken() if self.stopping else self._neighbor_of(local, remote)
+        if isinstance(found, NotTaken):
             self.refused_connections += 1
             self._tell_refused(local, remote)
-            return NotTaken()
-        return Accepted(neighbor.id, neighbor.peer.new_connection_id())
+            return found
+        options = transport_options(found.config, self.interfaces)
+        return Accepted(found.id, found.peer.new_connection_id(), options)
 
     def _tell_refused(self, local: bgp.Endpoint, remote: bgp.Endpoint) -> None:
         """Now and then only: a scan must not push what happened to the neighbors out of the record."""
@@ -295,18 +291,20 @@ class Engine:
             level="debug",
         )
 
-    def _neighbor_of(self, local: bgp.Endpoint, remote: bgp.Endpoint) -> Neighbor | None:
+    def _neighbor_of(self, local: bgp.Endpoint, remote: bgp.Endpoint) -> Neighbor | NotTaken:
         interface = self.interfaces.name(remote.scope_id) if remote.scope_id else None
         peer = f"{remote.text}%{interface}" if interface else remote.text
         neighbor = self.neighbors.get(peer)
         if neighbor is not None:
             wanted = neighbor.config.local_ip
-            return neighbor if wanted is None or wanted == local.text else None
+            return neighbor if wanted is None or wanted == local.text else NotTaken()
         network = match_dynamic(self.config, remote.text)
         if network is None or not network.enabled:
-            return None
-        if sum(known.network is not None for known in self.neighbors.values()) >= DYNAMIC_MAX:
-            return None
+            return NotTaken()
+        made = [known.network for known in self.neighbors.values() if known.network is not None]
+        allowed = network.max_neighbors
+        if len(made) >= DYNAMIC_MAX or (allowed is not None and made.count(network.id) >= allowed):
+            return NotTaken(_OUT_OF_RESOURCES)
         return self.add_neighbor(dynamic_config(network, remote.text, interface, peer), network=network.id)
 
     def connection_confirmed(self, peer: PeerId, conn: bgp.ConnId, local: bgp.Endpoint, remote: bgp.Endpoint) -> None:
@@ -426,10 +424,14 @@ class Engine:
         BFD's AdminDown is the link's to send when it is stopped: for a whole detection time (RFC 5880 §6.8.16).
         """
         self.stopping = True
-        stop = bgp.ManualStop(
-            cause=bgp.CauseKind.DAEMON_STOP, subcode=CeaseSubcode.ADMINISTRATIVE_SHUTDOWN, message=reason
-        )
         for neighbor in list(self.neighbors.values()):
+            retain = neighbor.config.graceful_restart.enabled and neighbor.config.graceful_restart.on_stop == "retain"
+            stop = bgp.ManualStop(
+                cause=bgp.CauseKind.DAEMON_STOP,
+                subcode=CeaseSubcode.ADMINISTRATIVE_SHUTDOWN,
+                message=reason,
+                retain=retain,
+            )
             self.feed(neighbor, stop)
             self._forget(neighbor)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -11,13 +12,24 @@ from bgpbfd.bfd import protocol as bfd
 from bgpbfd.bgp.events import SessionUp
 from bgpbfd.bgp.negotiate import PeerSettings
 from bgpbfd.bgp.peer import Peer
-from bgpbfd.config.model import BfdSettings, PeerConfig
+from bgpbfd.config.model import BfdSettings, Config, PeerConfig
 from bgpbfd.control.coupling import Coupling
-from bgpbfd.control.ports import DialTarget, Interfaces
-from bgpbfd.core import MILLISECOND, PeerId, Prefix
+from bgpbfd.control.ports import DialTarget, Interfaces, TcpKey, TransportOptions
+from bgpbfd.core import IPV4_UNICAST, MILLISECOND, Family, Instant, PeerId, Prefix
+from bgpbfd.policy.policy import Policy
 from bgpbfd.rib.announcer import Announcer
 from bgpbfd.rib.export import ExportContext
 from bgpbfd.rib.table import PeerInfo
+from bgpbfd.wire.iana import BgpRole
+
+ROLES = {
+    "provider": BgpRole.PROVIDER,
+    "rs": BgpRole.RS,
+    "rs-client": BgpRole.RS_CLIENT,
+    "customer": BgpRole.CUSTOMER,
+    "peer": BgpRole.PEER,
+}
+GTSM_TTL = 255  # RFC 5082 §3
 
 
 @dataclass(slots=True)
@@ -41,6 +53,11 @@ class Neighbor:
     bfd_fault: str | None = None
     bfd_added: bool = False
     end_of_rib: set[str] = field(default_factory=set)  # families that the peer has sent whole
+    stale_until: Instant | None = None  # routes of a session that is gone are kept until then
+    refreshing: set[Family] = field(default_factory=set)  # between BoRR and EoRR
+    reevaluating: Iterator[list[tuple[Family, bytes]]] | None = None  # by a changed import policy
+    limit_warned: bool = False
+    export: ExportContext | None = None  # of the live session
 
     @property
     def id(self) -> PeerId:
@@ -57,13 +74,36 @@ class Neighbor:
     def has_been_sent(self, prefix: Prefix) -> bool:
         return self.announcer.sent_attributes(prefix.family, prefix.nlri) is not None
 
-    def dial_target(self) -> DialTarget:
+    def dial_target(self, interfaces: Interfaces) -> DialTarget:
         config = self.config
-        return DialTarget(config.remote_ip, config.dest_port, config.local_ip, config.interface)
+        options = transport_options(config, interfaces)
+        return DialTarget(config.remote_ip, config.dest_port, config.local_ip, config.interface, options)
+
+
+def transport_options(config: PeerConfig, interfaces: Interfaces) -> TransportOptions:
+    """RFC 5082, and the TTL of sessions without it: a neighbor of another AS on one of our subnets is one hop away, so
+    that the session does not outlive the link by a detour; for all others the kernel's default."""
+    if config.ttl_security is not None:
+        ttl: int | None = GTSM_TTL
+        minimum: int | None = GTSM_TTL + 1 - config.ttl_security
+    else:
+        ttl, minimum = config.multihop, None
+        if ttl is None and not config.internal and interfaces.on_link(config.remote_ip):
+            ttl = 1
+    return TransportOptions(ttl, minimum, config.md5_password)
+
+
+def tcp_keys(config: Config) -> tuple[TcpKey, ...]:
+    return tuple(
+        TcpKey(peer.remote_ip, peer.md5_password, peer.interface)
+        for peer in config.peers
+        if peer.md5_password is not None
+    )
 
 
 def peer_settings(config: PeerConfig, poll_interval_s: float) -> PeerSettings:
     """The BGP core's settings of a peer's configuration."""
+    restart = config.graceful_restart
     return PeerSettings(
         local_asn=config.local_as,
         remote_asn=config.remote_as,
@@ -75,6 +115,13 @@ def peer_settings(config: PeerConfig, poll_interval_s: float) -> PeerSettings:
         dynamic=config.dynamic,
         route_refresh=config.route_refresh,
         extended_messages=config.extended_messages,
+        add_path_receive=config.add_path in {"receive", "both"},
+        add_path_send=config.add_path in {"send", "both"},
+        extended_next_hop=config.extended_next_hop,
+        restart_time_s=restart.restart_time if restart.enabled else None,
+        role=None if config.role is None else ROLES[config.role],
+        role_strict=config.role_strict,
+        enforce_first_as=config.enforce_first_as,
     )
 
 
@@ -105,38 +152,69 @@ def dynamic_config(network: PeerConfig, address: str, interface: str | None, pee
     return msgspec.structs.replace(network, id=peer, remote_ip=address, interface=interface or network.interface)
 
 
-def export_context(config: PeerConfig, up: SessionUp, interfaces: Interfaces) -> ExportContext:
-    """How routes leave for this session: who we are to each other, and our addresses on its interface."""
+def export_context(neighbor: Neighbor, up: SessionUp, config: Config, interfaces: Interfaces) -> ExportContext:
+    """How routes leave for this session: who we are to each other, our addresses on its interface, our policy."""
+    entry, negotiated = neighbor.config, up.negotiated
     around = interfaces.around(up.local.address, up.remote.address, up.local.scope_id)
     local = up.local.address
     v4, v6 = len(local) == 4, len(local) == 16
     link_local_session = _is_link_local(local)
     return ExportContext(
-        local_asn=config.local_as,
-        remote_asn=up.negotiated.remote_asn,
-        external=up.negotiated.external,
-        families=up.negotiated.families,
+        local_asn=entry.local_as,
+        remote_asn=negotiated.remote_asn,
+        external=negotiated.external,
+        families=negotiated.families,
         local_ipv4=local if v4 else around.ipv4,
         local_ipv6=local if v6 and not link_local_session else around.ipv6,
         local_link_local=around.link_local if around.on_link else None,
         remote_address=up.remote.address,
-        next_hop_self=config.next_hop_self,
-        router_id=config.router_id_number,
+        next_hop_self=entry.next_hop_self,
+        router_id=entry.router_id_number,
         remote_scope_id=up.remote.scope_id,
+        remote_router_id=negotiated.remote_router_id,
+        policy=_policy(config, entry.export_policy),
+        extended_next_hop=IPV4_UNICAST in negotiated.extended_next_hop,
+        role=negotiated.role,
+        route_reflector_client=entry.route_reflector_client,
+        cluster_id=_cluster_id(config, entry).to_bytes(4),
+        graceful_shutdown=entry.graceful_shutdown,
     )
 
 
-def peer_info(config: PeerConfig, up: SessionUp, interfaces: Interfaces) -> PeerInfo:
-    return PeerInfo(
+def peer_info(neighbor: Neighbor, up: SessionUp, config: Config, interfaces: Interfaces) -> PeerInfo:
+    info = PeerInfo(
         external=up.negotiated.external,
         remote_asn=up.negotiated.remote_asn,
-        local_asn=config.local_as,
+        local_asn=neighbor.config.local_as,
         router_id=up.negotiated.remote_router_id,
-        local_router_id=config.router_id_number,
+        local_router_id=neighbor.config.router_id_number,
         address=up.remote.address,
         local_addresses=_own_addresses(interfaces.all_addresses(), up),
         scope_id=up.remote.scope_id,
+        role=up.negotiated.role,
     )
+    return import_part(info, neighbor, config)
+
+
+def import_part(info: PeerInfo, neighbor: Neighbor, config: Config) -> PeerInfo:
+    """``info`` with what a reload may change while the session stays."""
+    entry = neighbor.config
+    return replace(
+        info,
+        policy=_policy(config, entry.import_policy),
+        names=frozenset(name for name in (neighbor.id, entry.description, neighbor.network) if name is not None),
+        route_reflector_client=entry.route_reflector_client,
+        cluster_id=_cluster_id(config, entry),
+    )
+
+
+def _policy(config: Config, name: str | None) -> Policy | None:
+    return None if name is None else config.policies[name]
+
+
+def _cluster_id(config: Config, entry: PeerConfig) -> int:
+    # RFC 4456 §7: the router id, where there is one reflector a cluster.
+    return entry.router_id_number if config.cluster_id is None else int(ipaddress.IPv4Address(config.cluster_id))
 
 
 def _own_addresses(everywhere: frozenset[bytes], up: SessionUp) -> frozenset[bytes]:

@@ -12,13 +12,15 @@ from collections.abc import Awaitable, Callable
 
 import bgpbfd
 from bgpbfd.bgp import events as bgp
+from bgpbfd.bgp.negotiate import Negotiated
+from bgpbfd.bgp.tally import LastFault
 from bgpbfd.config.diff import diff
 from bgpbfd.config.dump import dump_config
 from bgpbfd.config.faults import ConfigError
 from bgpbfd.config.model import Config, PeerConfig
 from bgpbfd.control.engine import Engine, state_text
 from bgpbfd.control.lookup import find_neighbor, find_network
-from bgpbfd.control.neighbor import Neighbor
+from bgpbfd.control.neighbor import ROLES, Neighbor
 from bgpbfd.control.reconcile import apply_config
 from bgpbfd.control.routes import RouteOperations
 from bgpbfd.control.snapshot import (
@@ -28,9 +30,10 @@ from bgpbfd.control.snapshot import (
     RecordedEvent,
     Refused,
     ReloadResult,
+    UpdateFaultRecord,
 )
 from bgpbfd.core import Instant
-from bgpbfd.wire.iana import CeaseSubcode
+from bgpbfd.wire.iana import BgpRole, CeaseSubcode
 
 
 class Operations(RouteOperations):
@@ -107,6 +110,22 @@ class Operations(RouteOperations):
             },
             pending_changes=peer.pending_changes(),
             update_faults=dict(peer.update_faults),
+            last_update_fault=_fault_record(peer.last_update_fault),
+            notifications_sent=dict(peer.notifications_sent),
+            notifications_received=dict(peer.notifications_received),
+            discards=dict(peer.discards),
+            role=config.role,
+            remote_role=_role_name(negotiated.remote_role) if negotiated else None,
+            add_path_receive=tuple(sorted(negotiated.add_path_receive)) if negotiated else (),
+            add_path_send=tuple(sorted(negotiated.add_path_send)) if negotiated else (),
+            extended_next_hop=tuple(sorted(negotiated.extended_next_hop)) if negotiated else (),
+            restart_time_s=_restart_time(negotiated),
+            restart_notification=negotiated.restart_notification if negotiated else False,
+            stale_until=neighbor.stale_until,
+            end_of_rib=tuple(sorted(neighbor.end_of_rib)) if neighbor.session else (),
+            import_policy=config.import_policy,
+            export_policy=config.export_policy,
+            max_prefixes=None if config.max_prefixes is None else config.max_prefixes.limit,
         )
 
     @staticmethod
@@ -275,3 +294,19 @@ class Operations(RouteOperations):
 
     def version(self) -> dict[str, object]:
         return {"version": bgpbfd.__version__, "uptime": (self.now() - self.started_at) / 1e6}
+
+
+def _fault_record(fault: LastFault | None) -> UpdateFaultRecord | None:
+    if fault is None:
+        return None
+    return UpdateFaultRecord(fault.at, fault.treatment, fault.attribute, fault.reason, fault.data, fault.length)
+
+
+def _role_name(role: BgpRole | None) -> str | None:
+    return next((name for name, known in ROLES.items() if known is role), None)
+
+
+def _restart_time(negotiated: Negotiated | None) -> int | None:
+    if negotiated is None or negotiated.restart is None or not negotiated.restart.families:
+        return None
+    return negotiated.restart.time_s

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from bgpbfd.bgp import events as bgp
 from bgpbfd.config.model import Config, PeerConfig
 from bgpbfd.control.engine import Engine
-from bgpbfd.control.neighbor import Neighbor, bfd_session, bfd_timers, dynamic_config, peer_settings
+from bgpbfd.control.neighbor import Neighbor, bfd_session, bfd_timers, dynamic_config, peer_settings, tcp_keys
 from bgpbfd.core import Instant
 from bgpbfd.rib.originate import Route
 from bgpbfd.wire.iana import CeaseSubcode
@@ -22,21 +22,13 @@ def apply_config(engine: Engine, config: Config) -> None:
     """Make ``config`` the one in force. It has been checked as a whole: nothing here can refuse."""
     old = engine.config
     engine.config = config
+    staying = _remove(engine, config)
+    # Ceases of the removed have gone out signed; from here on nobody is met with an old key, or without one.
+    engine.connections.set_keys(tcp_keys(config))
     engine.connections.listen(tuple(str(address) for address in config.bgp_socket))
     engine.bfd.bind(list(config.bfd.bind))
-    wanted = {peer.id: peer for peer in config.peers}
     before = {peer.id: peer for peer in old.peers}
-
-    for neighbor in list(engine.neighbors.values()):
-        entry = wanted.get(neighbor.network or neighbor.id)
-        if entry is None or (neighbor.network is None and entry.dynamic):
-            _deconfigure(engine, neighbor)
-            continue
-        if neighbor.network is not None:
-            entry = dynamic_config(entry, neighbor.config.remote_ip, neighbor.config.interface, neighbor.id)
-            if neighbor.id in wanted:  # it has an entry of its own from now on
-                _deconfigure(engine, neighbor)
-                continue
+    for neighbor, entry in staying:
         was = before.get(neighbor.network or neighbor.id)
         if was is not None and was.enabled != entry.enabled:
             neighbor.override = None
@@ -48,6 +40,33 @@ def apply_config(engine: Engine, config: Config) -> None:
         if not peer.dynamic and peer.id not in engine.neighbors:
             engine.add_neighbor(peer)
     engine.announcing.mark_originated(affected)
+    _judge_anew(engine)
+    engine.restart.begin()
+
+
+def _remove(engine: Engine, config: Config) -> list[tuple[Neighbor, PeerConfig]]:
+    """Take leave of those that are not configured any more; the others, with what they are to be."""
+    wanted = {peer.id: peer for peer in config.peers}
+    staying: list[tuple[Neighbor, PeerConfig]] = []
+    for neighbor in list(engine.neighbors.values()):
+        entry = wanted.get(neighbor.network or neighbor.id)
+        if entry is None or (neighbor.network is None and entry.dynamic):
+            _deconfigure(engine, neighbor)
+        elif neighbor.network is None:
+            staying.append((neighbor, entry))
+        elif neighbor.id in wanted:  # it has an entry of its own from now on
+            _deconfigure(engine, neighbor)
+        else:
+            own = dynamic_config(entry, neighbor.config.remote_ip, neighbor.config.interface, neighbor.id)
+            staying.append((neighbor, own))
+    return staying
+
+
+def _judge_anew(engine: Engine) -> None:
+    """Policies and what else shapes routes on their way in and out while the sessions stay."""
+    for neighbor in list(engine.neighbors.values()):
+        engine.learning.config_changed(neighbor)
+        engine.announcing.config_changed(neighbor)
 
 
 def _routes(config: Config, at: Instant) -> Iterator[Route]:
@@ -75,12 +94,14 @@ def _change(engine: Engine, neighbor: Neighbor, config: PeerConfig) -> None:
     if was_enabled and not neighbor.enabled:
         engine.stop_neighbor(neighbor, bgp.ManualStop())
     engine.feed(neighbor, bgp.Reconfigure(peer_settings(config, engine.config.poll_interval)))
+    if old.max_prefixes != config.max_prefixes and was_enabled and neighbor.enabled and neighbor.session is None:
+        engine.feed(neighbor, bgp.ManualStart())  # it may be down for the old limit
     if neighbor.enabled:
         _change_bfd(engine, neighbor, old)
         if not was_enabled:
             engine.start_neighbor(neighbor)
-    if old.advertise_sources != config.advertise_sources or old.next_hop_self != config.next_hop_self:
-        engine.announcing.refresh_export(neighbor)
+    if old.advertise_sources != config.advertise_sources:
+        engine.announcing.sources_changed(neighbor)
 
 
 def _change_bfd(engine: Engine, neighbor: Neighbor, old: PeerConfig) -> None:

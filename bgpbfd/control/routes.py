@@ -7,8 +7,10 @@ from bgpbfd.control.engine import Engine, state_text
 from bgpbfd.control.lookup import find_neighbor, find_network
 from bgpbfd.control.neighbor import Neighbor
 from bgpbfd.control.snapshot import Refused, RouteSnapshot
-from bgpbfd.core import SAFI_FLOW, SAFI_UNICAST, Instant, PeerId, Prefix
+from bgpbfd.core import AFI_IPV4, SAFI_FLOW, SAFI_UNICAST, Instant, PeerId, Prefix
 from bgpbfd.rib.originate import Route
+from bgpbfd.rib.path_ids import OWN
+from bgpbfd.rib.table import LearnedRoute
 from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.flowspec_text import nlri_text
 
@@ -25,18 +27,24 @@ class RouteOperations:
     def routes_learned(self, peer: str | None = None, safi: int | None = None) -> list[RouteSnapshot]:
         """What ``peer``, or every neighbor, has sent us; of one SAFI, or of all."""
         only = None if peer is None else find_neighbor(self._engine, peer).id
-        return [
-            RouteSnapshot(
-                peer=route.peer,
-                source=route.peer,
-                prefix=Prefix(route.family.afi, route.nlri, route.family.safi),
-                attributes=route.attributes,
-                received_at=route.received_at,
-                valid=route.valid,
-                reason=route.reason,
-            )
-            for route in self._engine.rib.learned(only, safi)
-        ]
+        return [self._learned(route) for route in self._engine.rib.learned(only, safi)]
+
+    def _learned(self, route: LearnedRoute) -> RouteSnapshot:
+        reason = route.reason
+        if route.valid and route.family.safi == SAFI_FLOW:  # a valid route, that is never passed on
+            reason = self._engine.announcing.flows.validate_flow(route)
+        return RouteSnapshot(
+            peer=route.peer,
+            source=route.peer,
+            prefix=Prefix(route.family.afi, route.nlri, route.family.safi),
+            attributes=route.attributes,
+            received_at=route.received_at,
+            valid=route.valid,
+            reason=reason,
+            path_id=route.path_id,
+            stale=route.stale,
+            why=route.why,
+        )
 
     def routes_advertised(
         self, peer: str | None = None, safi: int | None = None, *, why: bool = False
@@ -46,16 +54,20 @@ class RouteOperations:
         neighbors = list(engine.neighbors.values()) if peer is None else [find_neighbor(self._engine, peer)]
         found: list[RouteSnapshot] = []
         for neighbor in neighbors:
-            for family, nlri, attributes, path_id in neighbor.announcer.sent():
+            for family, nlri, attributes, path_id in list(neighbor.announcer.sent()):
                 if safi is not None and family.safi != safi:
                     continue
                 prefix = Prefix(family.afi, nlri, family.safi)
-                source, since = self._origin(neighbor, prefix)
-                found.append(RouteSnapshot(neighbor.id, source, prefix, attributes, since, path_id=path_id))
+                source, since = self._origin(neighbor, prefix, path_id)
+                said = neighbor.announcer.why(family, nlri, path_id) if why else None
+                found.append(RouteSnapshot(neighbor.id, source, prefix, attributes, since, path_id=path_id, why=said))
         return found
 
-    def _origin(self, neighbor: Neighbor, prefix: Prefix) -> tuple[str, Instant]:
+    def _origin(self, neighbor: Neighbor, prefix: Prefix, path_id: int | None) -> tuple[str, Instant]:
         """Which source a sent prefix came from, and since when it stands."""
+        if path_id is not None and path_id != OWN:
+            path = self._engine.announcing.path_of(prefix, path_id)
+            return ("withdrawing", self.now()) if path is None else (path.peer, path.received_at)
         route = self._engine.originated.wanted(neighbor.id, prefix, neighbor.sources, parent=neighbor.network)
         if route is not None:
             return route.source, route.at
@@ -101,9 +113,15 @@ class RouteOperations:
                     reason=self._why_not(takers, route) if len(sent) < len(takers) or not takers else None,
                     announced_to=len(sent),
                     wanted_by=len(takers),
+                    why=self._policies(takers, route.prefix) if why else None,
                 )
             )
         return found
+
+    @staticmethod
+    def _policies(takers: list[Neighbor], prefix: Prefix) -> str | None:
+        said = ((n.id, n.announcer.why(prefix.family, prefix.nlri)) for n in takers if n.session is not None)
+        return "; ".join(f"{peer}: {why}" for peer, why in said if why is not None) or None
 
     def _why_not(self, takers: list[Neighbor], route: Route) -> str:
         reasons: list[str] = []
@@ -183,5 +201,9 @@ class RouteOperations:
         if named is not None and not self._takers(prefix, named):
             raise Refused("peers", f"none of them takes {prefix.family} routes of the source api")
         next_hop = attributes.next_hop
-        if next_hop is not None and (len(next_hop) == 4) != (prefix.afi == 1):
-            raise Refused("next_hop", f"must be of the prefix's family ({prefix.family})")
+        if next_hop is None or (len(next_hop) == 4) == (prefix.afi == AFI_IPV4):
+            return
+        extended = any(n.config.extended_next_hop for n in self._takers(prefix, named))
+        if prefix.afi != AFI_IPV4 or not extended:
+            hint = ", or set extended_next_hop at a peer (RFC 8950)" if prefix.afi == AFI_IPV4 else ""
+            raise Refused("route.next_hop", f"must be of the prefix's family ({prefix.family}){hint}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import random
@@ -53,6 +54,28 @@ class World:
     def passes(self, one: str, other: str) -> bool:
         return frozenset({one, other}) not in self.cut
 
+    def crash(self, host: Host) -> None:
+        """kill -9: it is gone without a word, and its connections are reset."""
+        del self.hosts[host.address]
+        host.life += 1
+        for link, other in host.links.values():
+            link.ends.pop(host.address, None)
+            self.at(self.now + DELAY, functools.partial(self._reset, link, other))
+        host.links.clear()
+
+    def _reset(self, link: Link, other: str) -> None:
+        end = link.ends.get(other)
+        remote = self.hosts.get(other)
+        if end is not None and remote is not None and remote.links.get(end, (None, ""))[0] is link:
+            del remote.links[end]
+            remote.engine.connection_failed(*end, "Connection reset by peer")
+
+    def start(self, host: Host, toml: str) -> None:
+        """Start what crashed again, from nothing."""
+        host.begin()
+        self.hosts[host.address] = host
+        host.load(toml)
+
     def host(self, address: str, toml: str, *, ipv6: str | None = None) -> Host:
         host = Host(self, address, ipv6)
         self.hosts[address] = host
@@ -75,12 +98,19 @@ class Host:
         self.world = world
         self.address = address
         self.ipv6 = ipv6
+        self.life = 0  # what an earlier life has planned does not happen
+        self.begin()
+
+    def begin(self) -> None:
+        """A process that has just been started."""
         self.links: dict[tuple[PeerId, ConnId], tuple[Link, str]] = {}
         self.sent: list[tuple[PeerId, int, bytes]] = []  # (peer, message type, body)
         self.readers: dict[tuple[PeerId, ConnId], MessageReader] = {}
         self.armed: dict[str, Instant] = {}
         self.blocked: set[PeerId] = set()  # peers whose connection takes no more UPDATEs
         self.listening_on: tuple[str, ...] = ()
+        self.keys: tuple[TcpKey, ...] = ()
+        self.targets: dict[PeerId, DialTarget] = {}  # of the last dial
         self.bfd_commands: list[object] = []
         self.bfd_keys: set[str] = set()
         self.ports = itertools.count(30000)
@@ -93,7 +123,7 @@ class Host:
             connections=self,
             bfd_control=self,
             interfaces=self,
-            rng=world.rng,
+            rng=self.world.rng,
             recorder=self.recorder,
         )
         self.config = Config(router_id="192.0.2.1", default_as=1)
@@ -121,16 +151,18 @@ class Host:
         if self.armed.get(key) == deadline:
             return
         self.armed[key] = deadline
+        life = self.life
 
         def fire() -> None:
-            if self.armed.get(key) == deadline:
+            if self.life == life and self.armed.get(key) == deadline:
                 del self.armed[key]
                 callback()
 
         self.world.at(max(deadline, self.world.now), fire)
 
     def soon(self, callback: Callable[[], None]) -> None:
-        self.world.at(self.world.now, callback)
+        life = self.life
+        self.world.at(self.world.now, lambda: callback() if self.life == life else None)
 
     # Interfaces
     def around(self, local: bytes, remote: bytes, scope_id: int = 0) -> InterfaceAddresses:
@@ -153,7 +185,9 @@ class Host:
         self.listening_on = addresses
 
     def dial(self, peer: PeerId, conn: ConnId, target: DialTarget) -> None:
-        self.world.at(self.world.now + DELAY, lambda: self._arrive(peer, conn, target))
+        self.targets[peer] = target
+        life = self.life
+        self.world.at(self.world.now + DELAY, lambda: self._arrive(peer, conn, target) if self.life == life else None)
 
     def _arrive(self, peer: PeerId, conn: ConnId, target: DialTarget) -> None:
         if not self.world.passes(self.address, target.remote):
@@ -184,11 +218,13 @@ class Host:
             self._transfer(*found, lambda host, end: host.engine.data_received(*end, data))
 
     def _transfer(self, link: Link, other: str, deliver: Callable[[Host, tuple[PeerId, ConnId]], None]) -> None:
-        host = self.world.hosts[other]
+        host = self.world.hosts.get(other)
 
         def arrive() -> None:
             end = link.ends.get(other)
-            if end is not None and end in host.links and self.world.passes(self.address, other):
+            if host is None or end is None or host.links.get(end, (None, ""))[0] is not link:
+                return
+            if self.world.passes(self.address, other):
                 deliver(host, end)
 
         self.world.at(self.world.now + DELAY, arrive)

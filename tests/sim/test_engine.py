@@ -380,7 +380,9 @@ def test_advertise_sources_says_which_routes_a_peer_gets() -> None:
 def test_advertise_sources_peer_passes_learned_routes_on() -> None:
     world, a, b = two()
     c = world.host(C, toml(C, 65003, peer(A, 65010)))
-    a.load(toml(A, 65010, peer(B, 65001, bfd_on=True), peer(C, 65003, extra='advertise_sources = ["peer"]')))
+    taken = peer(B, 65001, bfd_on=True, extra='import_policy = "all"')
+    given = peer(C, 65003, extra='advertise_sources = ["peer"]\nexport_policy = "all"')
+    a.load(toml(A, 65010, taken, given, '[policies.all]\ndefault = "accept"'))
     b.operations.advertise(_route("192.0.2.0/25"))
     world.run(3 * SECOND)
     assert c.learned() == {"192.0.2.0/25"}

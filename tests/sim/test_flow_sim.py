@@ -202,14 +202,41 @@ def test_rfc8955_10_a_malformed_rule_is_counted_and_the_session_stays() -> None:
     assert set(shown(b)) == {words(*MAIL), "protocol =17"}
 
 
-def test_rfc8955_6_learned_flows_are_shown_and_not_passed_on() -> None:
+TRANSIT = 'import_policy = "all"\nexport_policy = "all"\nadvertise_sources = ["peer"]\n'
+
+
+def transit(*routes_of_a: str) -> tuple[World, Host, Host, Host]:
+    """A announces to B, which passes on to C."""
     world = World()
     c = world.host(C, toml(C, 65003, peer(B, 65002)))
-    b = world.host(B, toml(B, 65002, peer(A, 65010), peer(C, 65003, 'advertise_sources = ["peer"]')))
-    world.host(A, toml(A, 65010, peer(B, 65002, flow(1, "discard", *MAIL))))
+    policy = '[policies.all]\ndefault = "accept"\n'
+    b = world.host(B, toml(B, 65002, peer(A, 65010, TRANSIT), peer(C, 65003, TRANSIT), policy))
+    a = world.host(A, toml(A, 65010, peer(B, 65002, *routes_of_a)))
     world.run(4 * SECOND)
-    assert set(shown(b)) == {words(*MAIL)}
+    return world, a, b, c
+
+
+TO_TEST_NET = ("destination 203.0.113.0/24", "protocol =17")
+TEST_NET = '[[peers.static_routes]]\nprefix = "203.0.113.0/24"\n'
+
+
+def test_rfc8955_6_infeasible_flow_is_shown_with_the_reason_and_not_passed_on() -> None:
+    _, _, b, c = transit(flow(1, "discard", *TO_TEST_NET))
+    (learned,) = b.operations.flows("learned", A)
+    assert learned.valid
+    assert "RFC 8955 §6" in (learned.reason or "")
     assert shown(c) == {}
-    reasons = [reason for _, _, reason in b.engine.neighbors[C].announcer.refused()]
-    assert len(reasons) == 1
-    assert "validated" in reasons[0]
+    assert len(list(b.engine.neighbors[C].announcer.refused())) == 1
+
+
+def test_rfc8955_6_flow_beside_the_route_that_it_is_about_is_passed_on_as_long_as_that_is_there() -> None:
+    world, a, b, c = transit(TEST_NET, flow(1, "discard", *TO_TEST_NET))
+    (learned,) = b.operations.flows("learned", A)
+    assert learned.reason is None
+    assert set(shown(c)) == {words(*TO_TEST_NET)}
+    a.load(toml(A, 65010, peer(B, 65002, flow(1, "discard", *TO_TEST_NET))))
+    world.run(SECOND)
+    assert shown(c) == {}
+    a.load(toml(A, 65010, peer(B, 65002, TEST_NET, flow(1, "discard", *TO_TEST_NET))))
+    world.run(SECOND)
+    assert set(shown(c)) == {words(*TO_TEST_NET)}

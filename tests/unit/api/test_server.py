@@ -305,7 +305,7 @@ async def test_advertise_to_named_peers_uses_their_addresses(api: Api) -> None:
     ("params", "path"),
     [
         ({"route": ROUTE | {"prefix": "203.0.113.1/24"}}, "route.prefix"),
-        ({"route": ROUTE | {"next_hop": "2001:db8::1"}}, "route.next_hop"),
+        ({"route": ROUTE | {"prefix": "2001:db8::/48"}}, "route.next_hop"),
         ({"route": ROUTE | {"communities": ["1:2:3:4"]}}, "route.communities"),
         ({"route": ROUTE | {"med": 5}}, "route.med"),
         ({"route": "203.0.113.0/24"}, "route"),

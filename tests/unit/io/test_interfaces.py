@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,12 +12,14 @@ import pytest
 
 from bgpbfd.bgp.events import Endpoint, SessionUp
 from bgpbfd.bgp.negotiate import Negotiated
-from bgpbfd.config.model import PeerConfig
-from bgpbfd.control.neighbor import export_context, peer_info
+from bgpbfd.bgp.peer import Peer
+from bgpbfd.config.model import Config, PeerConfig
+from bgpbfd.control.neighbor import Neighbor, export_context, peer_info, peer_settings
 from bgpbfd.control.ports import InterfaceAddresses
 from bgpbfd.core import IPV6_UNICAST
 from bgpbfd.io.interfaces import SystemInterfaces
 from bgpbfd.policy.policy import Policy
+from bgpbfd.rib.announcer import Announcer
 from bgpbfd.rib.export import export
 from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.update import UpdateContext
@@ -85,11 +88,17 @@ def _session(scope_id: int) -> SessionUp:
 CONFIG = PeerConfig(
     id="fe80::b%eth1", remote_ip="fe80::b", remote_as=65001, local_as=65010, local_router_id="192.0.2.10"
 )
+NEIGHBOR = Neighbor(
+    CONFIG,
+    Peer(CONFIG.id, peer_settings(CONFIG, 5.0), random.Random(1)),
+    Announcer(lambda _family, _nlri: None, lambda _family: ()),
+)
+WHOLE = Config(router_id="192.0.2.10", default_as=65010, peers=(CONFIG,))
 
 
 def test_another_links_address_is_not_ours_as_a_next_hop() -> None:
     """The peer on eth0 may have the address that we have on eth1 alone."""
-    own = peer_info(CONFIG, _session(2), SystemInterfaces()).local_addresses
+    own = peer_info(NEIGHBOR, _session(2), WHOLE, SystemInterfaces()).local_addresses
     assert packed("fe80::a") in own
     assert packed("fe80::1") not in own
     assert packed("2001:db8:1::10") in own
@@ -97,12 +106,12 @@ def test_another_links_address_is_not_ours_as_a_next_hop() -> None:
 
 def test_peers_of_one_address_on_two_links_are_two_peers() -> None:
     interfaces = SystemInterfaces()
-    learned = peer_info(CONFIG, _session(2), interfaces)
+    learned = peer_info(NEIGHBOR, _session(2), WHOLE, interfaces)
     attributes = PathAttributes(next_hop=packed("fe80::b"))
     learned = replace(learned, policy=Policy("in"))  # RFC 8212
     back, on = (
         export(attributes, learned, replace(context, policy=Policy("out")), IPV6_UNICAST, b"\0", "peer").result
-        for context in (export_context(CONFIG, _session(scope), interfaces) for scope in (2, 3))
+        for context in (export_context(NEIGHBOR, _session(scope), WHOLE, interfaces) for scope in (2, 3))
     )
     assert back == "learned from this peer"
     assert isinstance(on, PathAttributes)

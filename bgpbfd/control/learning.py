@@ -1,0 +1,273 @@
+"""What comes in from a neighbor: UPDATEs, the end of its session, refreshes, limits, a changed import policy.
+
+- RFC 4724 §4.2, RFC 8538 §4: a neighbor that restarts gracefully leaves its routes here as stale, until it has sent
+  them again (End-of-RIB), or its time is over. A dynamic neighbor goes with its connection, and its routes with it.
+- RFC 7313 §4: between BoRR and EoRR likewise.
+- RFC 4486 §4: more prefixes than allowed end the session.
+- A changed import policy is applied to what is there, in slices, and the neighbor is asked to send again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Protocol
+
+from bgpbfd.bgp import events as bgp
+from bgpbfd.config.model import Config, MaxPrefixes
+from bgpbfd.control.announcing import Announcing
+from bgpbfd.control.neighbor import Neighbor, import_part, peer_info
+from bgpbfd.control.ports import Clock, Interfaces, Timers
+from bgpbfd.control.recorder import Recorder
+from bgpbfd.control.restarting import Restart
+from bgpbfd.core import SECOND, Family, Micros, PeerId
+from bgpbfd.rib.table import Rib
+from bgpbfd.wire.iana import CeaseSubcode
+from bgpbfd.wire.messages import RouteRefresh
+
+STALE_MAX: Micros = 360 * SECOND  # from a session's return to the End-of-RIB, RFC 4724 §4.2: "an upper bound"
+REFRESH_MAX: Micros = 360 * SECOND  # from BoRR to EoRR, RFC 7313 §4
+BORR, EORR = 1, 2  # RFC 7313 §3.2, Message Subtype
+
+Changed = list[tuple[Family, bytes]]
+
+
+class Host(Protocol):
+    """What learning needs of the engine."""
+
+    config: Config
+    neighbors: dict[PeerId, Neighbor]
+    rib: Rib
+    announcing: Announcing
+    clock: Clock
+    timers: Timers
+    interfaces: Interfaces
+    recorder: Recorder
+    restart: Restart
+
+    def feed(self, neighbor: Neighbor, event: bgp.Event) -> None: ...
+
+
+class Learning:
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    # -- sessions ----------------------------------------------------------------------------------------
+
+    def session_up(self, neighbor: Neighbor, up: bgp.SessionUp) -> None:
+        host, negotiated = self._host, up.negotiated
+        keep: frozenset[Family] = frozenset()
+        if neighbor.stale_until is not None and negotiated.restart is not None:
+            # RFC 4724 §4.2: of families without the F bit, or not listed any more, stale routes go at once.
+            keep = frozenset(family for family, kept in negotiated.restart.families if kept) & negotiated.families
+        touched = self._paths_of(neighbor)
+        info = peer_info(neighbor, up, host.config, host.interfaces)
+        changed = host.rib.session_up(
+            neighbor.id, info, keep=keep, add_path=negotiated.add_path_receive, report=self._report()
+        )
+        neighbor.end_of_rib.clear()
+        neighbor.limit_warned = False
+        self._set_stale(neighbor, STALE_MAX if keep else None)
+        self._mark(neighbor, changed, touched)
+
+    def session_down(self, neighbor: Neighbor, down: bgp.SessionDown) -> None:
+        host = self._host
+        neighbor.reevaluating = None
+        self._end_refresh(neighbor)
+        retain = down.retain if neighbor.network is None else frozenset()
+        touched = self._paths_of(neighbor)
+        if retain:
+            changed = host.rib.retain(neighbor.id, retain, report=self._report())
+            self._set_stale(neighbor, down.retain_s * SECOND)
+            kept = host.rib.stale_count(neighbor.id)
+            text = f"the neighbor may be restarting: {kept} of its routes are kept for {down.retain_s} s"
+            host.recorder.add("bgp-restarting", text, host.clock.now(), peer=neighbor.id)
+        else:
+            changed = host.rib.flush(neighbor.id, report=self._report())
+            self._set_stale(neighbor, None)
+        self._mark(neighbor, changed, touched)
+
+    def forget(self, neighbor: Neighbor) -> None:
+        """The neighbor is stopped or removed: nothing of it is kept."""
+        neighbor.reevaluating = None
+        self._end_refresh(neighbor)
+        if neighbor.stale_until is not None:
+            self._flush_stale(neighbor)
+
+    def _set_stale(self, neighbor: Neighbor, duration: Micros | None) -> None:
+        """Stale routes have ``duration`` left; None: there are none any more."""
+        deadline = None if duration is None else self._host.clock.now() + duration
+        neighbor.stale_until = deadline
+        self._host.timers.arm(_stale_key(neighbor.id), deadline, functools.partial(self._stale_expired, neighbor))
+
+    def _stale_expired(self, neighbor: Neighbor) -> None:
+        host = self._host
+        if host.neighbors.get(neighbor.id) is not neighbor:
+            return
+        count = host.rib.stale_count(neighbor.id)
+        waited_for = "come back" if neighbor.session is None else "sent them again (no End-of-RIB)"
+        text = f"{count} stale routes are dropped: the neighbor has not {waited_for}"
+        host.recorder.add("stale-routes-dropped", text, host.clock.now(), peer=neighbor.id, level="warning")
+        self._flush_stale(neighbor)
+
+    def _flush_stale(self, neighbor: Neighbor) -> None:
+        host = self._host
+        touched = self._paths_of(neighbor)
+        if neighbor.session is None:
+            changed = host.rib.flush(neighbor.id, report=self._report())
+        else:
+            changed = self._purge(neighbor, neighbor.session.negotiated.families)
+        self._set_stale(neighbor, None)
+        self._mark(neighbor, changed, touched)
+
+    def _purge(self, neighbor: Neighbor, families: frozenset[Family]) -> Changed:
+        rib = self._host.rib
+        return [key for family in families for key in rib.purge_stale(neighbor.id, family, report=self._report())]
+
+    # -- UPDATEs -----------------------------------------------------------------------------------------
+
+    def update(self, neighbor: Neighbor, received: bgp.UpdateReceived) -> None:
+        session = neighbor.session
+        if session is None or session.generation != received.generation:
+            return  # the session ended by an earlier message of the same bytes
+        host, update = self._host, received.update
+        changed = host.rib.apply(neighbor.id, update, host.clock.now(), report=self._report())
+        touched: Changed = []
+        if host.announcing.sends_paths():
+            touched = [(reach.family, nlri) for reach in update.announced for nlri in reach.nlri]
+            touched += [(unreach.family, nlri) for unreach in update.withdrawn for nlri in unreach.nlri]
+        self._mark(neighbor, changed, touched)
+        if update.end_of_rib is not None:
+            self._end_of_rib(neighbor, update.end_of_rib)
+        limit = neighbor.config.max_prefixes
+        if limit is not None and update.announced:
+            self._check_limit(neighbor, limit, update.announced[-1].family)
+
+    def _end_of_rib(self, neighbor: Neighbor, family: Family) -> None:
+        host = self._host
+        neighbor.end_of_rib.add(str(family))
+        if neighbor.stale_until is not None:
+            touched = self._paths_of(neighbor)
+            self._mark(neighbor, self._purge(neighbor, frozenset({family})), touched)
+            if not host.rib.stale_count(neighbor.id):
+                self._set_stale(neighbor, None)
+        host.restart.check()
+
+    def _check_limit(self, neighbor: Neighbor, limit: MaxPrefixes, family: Family) -> None:
+        host = self._host
+        now = host.clock.now()
+        count = host.rib.count(neighbor.id)
+        if count > limit.limit:
+            text = f"the peer sent more than max_prefixes = {limit.limit} prefixes"
+            idle_s: float | None = limit.restart_time
+            if limit.restart_time == 0:
+                text += "; it stays down until an operator resets it"
+                idle_s = float("inf")
+            elif limit.restart_time is not None:
+                text += f"; tried again in {limit.restart_time} s"
+            cause = bgp.Cause(bgp.CauseKind.MAX_PREFIXES, text, now)
+            # RFC 4486 §4: Data may hold the family and the upper bound.
+            data = family.afi.to_bytes(2) + bytes((family.safi,)) + limit.limit.to_bytes(4)
+            host.feed(neighbor, bgp.AutomaticStop(cause, CeaseSubcode.MAXIMUM_PREFIXES, data=data, idle_s=idle_s))
+        elif count * 100 >= limit.limit * limit.warning:
+            if not neighbor.limit_warned:
+                neighbor.limit_warned = True
+                text = f"the peer has sent {count} prefixes: {limit.warning} % of max_prefixes = {limit.limit}"
+                host.recorder.add("max-prefixes-warning", text, now, peer=neighbor.id, level="warning")
+        else:
+            neighbor.limit_warned = False
+
+    # -- refresh -----------------------------------------------------------------------------------------
+
+    def refresh(self, neighbor: Neighbor, refresh: RouteRefresh) -> None:
+        """What frames a refresh that we asked for, or that the neighbor makes by itself (RFC 7313 §4)."""
+        host, family = self._host, refresh.family
+        if refresh.subtype == BORR:
+            if family not in neighbor.refreshing:
+                neighbor.refreshing.add(family)
+                host.rib.begin_refresh(neighbor.id, family)
+            deadline = host.clock.now() + REFRESH_MAX
+            host.timers.arm(_refresh_key(neighbor.id), deadline, functools.partial(self._refresh_expired, neighbor))
+        elif refresh.subtype == EORR and family in neighbor.refreshing:
+            # An EoRR without its BoRR is ignored (RFC 7313 §4).
+            neighbor.refreshing.discard(family)
+            touched = self._paths_of(neighbor)
+            self._mark(neighbor, self._purge(neighbor, frozenset({family})), touched)
+            if not neighbor.refreshing:
+                self._end_refresh(neighbor)
+
+    def _refresh_expired(self, neighbor: Neighbor) -> None:
+        if self._host.neighbors.get(neighbor.id) is not neighbor or neighbor.session is None:
+            return
+        touched = self._paths_of(neighbor)
+        self._mark(neighbor, self._purge(neighbor, frozenset(neighbor.refreshing)), touched)
+        self._end_refresh(neighbor)
+
+    def _end_refresh(self, neighbor: Neighbor) -> None:
+        neighbor.refreshing.clear()
+        self._host.timers.arm(_refresh_key(neighbor.id), None, _nothing)
+
+    # -- policy ------------------------------------------------------------------------------------------
+
+    def config_changed(self, neighbor: Neighbor) -> None:
+        """After a reload: what is here is judged by the import policy that is in force now."""
+        host = self._host
+        old = host.rib.info(neighbor.id)
+        if old is None:
+            return
+        new = import_part(old, neighbor, host.config)
+        if new == old:
+            return
+        host.rib.change_info(neighbor.id, new)
+        neighbor.reevaluating = host.rib.reevaluate(neighbor.id)
+        host.timers.soon(functools.partial(self._reevaluate, neighbor, neighbor.reevaluating))
+        session = neighbor.session
+        if new.policy != old.policy and session is not None and session.negotiated.may_send_refresh:
+            for family in sorted(session.negotiated.families):
+                host.feed(neighbor, bgp.SendRouteRefresh(family))
+
+    def _reevaluate(self, neighbor: Neighbor, turns: Iterator[Changed]) -> None:
+        """One slice; the next one in a later turn of the loop."""
+        host = self._host
+        if neighbor.reevaluating is not turns or host.neighbors.get(neighbor.id) is not neighbor:
+            return  # another change, or the session's end, came in between
+        changed = next(turns, None)
+        if changed is None:
+            neighbor.reevaluating = None
+            # Also what did not change the best path: the path itself may leave otherwise (route reflection, ADD-PATH).
+            host.announcing.mark_all_learned(neighbor.id)
+            return
+        host.announcing.mark_learned(changed, neighbor.id)
+        host.timers.soon(functools.partial(self._reevaluate, neighbor, turns))
+
+    # -- helpers -----------------------------------------------------------------------------------------
+
+    def _report(self) -> bool:
+        return self._host.announcing.passes_on()
+
+    def _paths_of(self, neighbor: Neighbor) -> Changed:
+        """All that the neighbor has announced, where every path is passed on and not the best alone."""
+        if not self._host.announcing.sends_paths():
+            return []
+        return [(route.family, route.nlri) for route in self._host.rib.learned(neighbor.id)]
+
+    def _mark(self, neighbor: Neighbor, changed: Changed, touched: Changed) -> None:
+        if changed or touched:
+            self._host.announcing.mark_learned(changed, neighbor.id, touched)
+
+
+def timer_keys(peer: PeerId) -> tuple[str, ...]:
+    """The timers that a neighbor may have here."""
+    return (_stale_key(peer), _refresh_key(peer))
+
+
+def _stale_key(peer: PeerId) -> str:
+    return "stale " + peer
+
+
+def _refresh_key(peer: PeerId) -> str:
+    return "refresh " + peer
+
+
+def _nothing() -> None:
+    return None
