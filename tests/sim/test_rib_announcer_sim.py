@@ -1,31 +1,40 @@
-"""An announcer and a receiver that decodes what it says, through random lives of routes and sessions."""
+"""An announcer and a receiver that decodes what it says, through random lives of routes, policies and sessions."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import TypeAlias
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST, Family, PeerId, Prefix
-from bgpbfd.policy.policy import Policy
+from bgpbfd.policy.changes import Changes
+from bgpbfd.policy.match import Match
+from bgpbfd.policy.policy import NEXT, REJECT, Policy, Term
+from bgpbfd.policy.prefixes import PrefixRange
 from bgpbfd.rib.announcer import Announcer
-from bgpbfd.rib.export import ExportContext
+from bgpbfd.rib.export import ExportContext, export
 from bgpbfd.rib.originate import Affected, Originated, Route
+from bgpbfd.rib.path_ids import OWN, path_ids
 from bgpbfd.rib.select import PeerInfo
 from bgpbfd.rib.table import Rib
 from bgpbfd.wire.attributes import PathAttributes, Segment
-from bgpbfd.wire.iana import MessageType, SegmentType
+from bgpbfd.wire.iana import BgpRole, MessageType, SegmentType
 from bgpbfd.wire.messages import decode_route_refresh
 from bgpbfd.wire.update import Reach, Unreach, Update, UpdateContext, decode_update
 
 PEER: PeerId = "192.0.2.1"
-FEEDER: PeerId = "192.0.2.2"
+OUTER: PeerId = "192.0.2.2"
+INNER: PeerId = "192.0.2.3"
 SOURCES = frozenset({"api", "config", "service"})
 PREFIXES = [Prefix.parse(f"10.{n}.0.0/16") for n in range(5)] + [Prefix.parse(f"2001:db8:{n:x}::/48") for n in range(3)]
+NONE: frozenset[Family] = frozenset()
+V4 = frozenset({IPV4_UNICAST})
 BOTH = frozenset({IPV4_UNICAST, IPV6_UNICAST})
-EXPORT = ExportContext(
+OUTSIDE = ExportContext(
     local_asn=65010,
     remote_asn=65001,
     external=True,
@@ -34,9 +43,29 @@ EXPORT = ExportContext(
     local_ipv6=bytes.fromhex("20010db8000000000000000000000010"),
     local_link_local=None,
     remote_address=b"\xc0\0\x02\x01",
-    policy=Policy("out"),
+    router_id=1,
+    remote_router_id=11,
 )
-FEEDER_INFO = PeerInfo(
+INSIDE = replace(OUTSIDE, external=False, remote_asn=65010)
+TERMS = (
+    Term(Match(sources=("api",)), NEXT, Changes(prepend_own=1)),
+    Term(Match(prefixes=(PrefixRange.within(PREFIXES[0]), PrefixRange.exactly(PREFIXES[5]))), REJECT, name="not-these"),
+    Term(Match(prefixes=(PrefixRange.exactly(PREFIXES[1]),)), changes=Changes(med=77, next_hops=(b"\xc0\0\x02\x63",))),
+)
+EXPORTS = [
+    OUTSIDE,
+    replace(OUTSIDE, policy=Policy("open")),
+    replace(OUTSIDE, policy=Policy("by-source", terms=TERMS[:1])),
+    replace(OUTSIDE, policy=Policy("by-prefix", terms=TERMS), role=BgpRole.PROVIDER),
+    replace(OUTSIDE, policy=Policy("closed", default="reject"), local_ipv4=None),
+    replace(OUTSIDE, policy=Policy("open"), graceful_shutdown=True, role=BgpRole.CUSTOMER),
+]
+INTERNAL_EXPORTS = [
+    INSIDE,
+    replace(INSIDE, route_reflector_client=True, cluster_id=b"\0\0\0\x63"),
+    replace(INSIDE, policy=Policy("by-prefix", terms=TERMS), graceful_shutdown=True),
+]
+OUTER_INFO = PeerInfo(
     external=True,
     remote_asn=65002,
     local_asn=65010,
@@ -44,6 +73,9 @@ FEEDER_INFO = PeerInfo(
     local_router_id=1,
     address=b"\xc0\0\x02\x02",
     policy=Policy("in"),
+)
+INNER_INFO = PeerInfo(
+    external=False, remote_asn=65010, local_asn=65010, router_id=3, local_router_id=1, address=b"\xc0\0\x02\x03"
 )
 TOO_LONG = tuple(range(1100))  # 4400 octets of communities
 ATTRIBUTES = st.builds(
@@ -59,19 +91,43 @@ ROUTES = st.builds(
     ATTRIBUTES,
     st.sampled_from([None, frozenset({PEER}), frozenset({"192.0.2.9"})]),
 )
+LEARNED = {
+    # by feeder: AS paths that differ in what the export rules make of them
+    OUTER: [
+        PathAttributes(as_path=(Segment(SegmentType.AS_SEQUENCE, (65002, asn)),), next_hop=b"\xc0\0\x02\x02", **more)
+        for asn, more in ((7, {}), (8, {"only_to_customer": 65002}), (65010, {}), (9, {"communities": (0xFFFFFF01,)}))
+    ],
+    INNER: [
+        PathAttributes(local_pref=200, next_hop=b"\xc0\0\x02\x03"),
+        PathAttributes(local_pref=50, next_hop=b"\xc0\0\x02\x03", originator_id=b"\0\0\0\x0b"),
+        PathAttributes(
+            as_path=(Segment(SegmentType.AS_SEQUENCE, (64999,)),), local_pref=50, next_hop=b"\xc0\0\x02\x04"
+        ),
+    ],
+}
+Key: TypeAlias = tuple[Family, bytes, int | None]
 
 
 class Receiver:
     """The peer: its table of what we announced, and what it found wrong with the way that we did."""
 
-    def __init__(self, families: frozenset[Family]) -> None:
-        self.context = UpdateContext(asn4=True, external=True, families=families, remote_asn=65010, local_asn=65001)
-        self.table: dict[tuple[Family, bytes], PathAttributes] = {}
+    def __init__(self, families: frozenset[Family], external: bool, add_path: frozenset[Family]) -> None:
+        self.context = UpdateContext(
+            asn4=True,
+            external=external,
+            families=families,
+            remote_asn=65010,
+            local_asn=65001 if external else 65010,
+            add_path_receive=add_path,
+        )
+        self.table: dict[Key, PathAttributes] = {}
         self.ended: list[Family] = []
-        self.stale: dict[Family, set[bytes]] = {}
+        self.stale: dict[Family, set[Key]] = {}
+        self.announced: set[Key] = set()
+        self.withdrawn: set[Key] = set()
 
     def read(self, message: bytes) -> int:
-        """Returns how many prefixes it announced (positive) or withdrew (negative)."""
+        """Returns how many routes it announced (positive) or withdrew (negative)."""
         assert len(message) <= 4096
         if message[18] == MessageType.ROUTE_REFRESH:
             self._refresh(message)
@@ -84,31 +140,34 @@ class Receiver:
             return 0
         count = 0
         for unreach in update.withdrawn:
-            for nlri in unreach.nlri:
-                assert (unreach.family, nlri) in self.table, "withdrawn without having been announced"
-                del self.table[unreach.family, nlri]
-                self.stale.get(unreach.family, set()).discard(nlri)
+            for key in self._keys(unreach):
+                assert key in self.table, "withdrawn without having been announced"
+                del self.table[key]
+                self.withdrawn.add(key)
+                self.stale.get(unreach.family, set()).discard(key)
                 count -= 1
         for reach in update.announced:
             assert not update.withdrawn, "one kind a message, RFC 7606 §5.1"
-            for nlri in reach.nlri:
-                key = (reach.family, nlri)
-                stale = self.stale.get(reach.family, set())
-                if not self.resending(reach.family):
+            for key in self._keys(reach):
+                if reach.family not in self.stale:
                     assert self.table.get(key) != reach.attributes, "said twice"
                 self.table[key] = reach.attributes
-                stale.discard(nlri)
+                self.announced.add(key)
+                self.stale.get(reach.family, set()).discard(key)
                 count += 1
         return count
 
-    def resending(self, family: Family) -> bool:
-        return family in self.stale
+    def _keys(self, routes: Reach | Unreach) -> Iterator[Key]:
+        add_path = routes.family in self.context.add_path_receive
+        assert (routes.path_ids is not None) == add_path
+        for nlri, path_id in zip(routes.nlri, routes.path_ids or [None] * len(routes.nlri), strict=True):
+            yield routes.family, nlri, path_id
 
     def _refresh(self, message: bytes) -> None:
         refresh = decode_route_refresh(message[19:])
         if refresh.subtype == 1:
             assert refresh.family in self.ended, "RFC 7313 §4: BoRR before End-of-RIB"
-            self.stale[refresh.family] = {nlri for family, nlri in self.table if family == refresh.family}
+            self.stale[refresh.family] = {key for key in self.table if key[0] == refresh.family}
         else:
             assert refresh.subtype == 2
             left = self.stale.pop(refresh.family)
@@ -120,24 +179,43 @@ class AnnouncerMachine(RuleBasedStateMachine):
         super().__init__()
         self.own = Originated()
         self.rib = Rib()
-        self.announcer = Announcer(self.wanted, self.candidates)
+        self.announcer = Announcer(self.wanted, self.candidates, self.wanted_paths)
+        self.export = OUTSIDE
+        self.add_path = NONE
         self.receiver: Receiver | None = None
+        self.held = False
         self.now = 0
 
     @initialize()
     def start(self) -> None:
-        self.rib.session_up(FEEDER, FEEDER_INFO)
+        self.rib.session_up(OUTER, OUTER_INFO)
+        self.rib.session_up(INNER, INNER_INFO, add_path=V4)
 
     # The engine's part: our own routes first, then what others taught us.
 
-    def wanted(self, family: Family, nlri: bytes) -> PathAttributes | str | None:
+    def sources(self, family: Family, nlri: bytes) -> list[tuple[int, PathAttributes, PeerInfo | None, str]]:
+        found: list[tuple[int, PathAttributes, PeerInfo | None, str]] = []
         route = self.own.wanted(PEER, Prefix(family.afi, nlri), SOURCES)
         if route is not None:
-            return self.announcer.exported(route.attributes, None, family, nlri, route.source)
-        best = self.rib.best(family, nlri)
-        if best is None:
-            return None
-        return self.announcer.exported(best.attributes, self.rib.info(best.peer), family, nlri, "peer")
+            found.append((OWN, route.attributes, None, route.source))
+        if family in self.add_path:
+            paths = self.rib.usable_paths(family, nlri)
+            numbers = path_ids([(path.peer, path.path_id) for path in paths])
+            found += [(n, path.attributes, path.info, "peer") for n, path in zip(numbers, paths, strict=True)]
+        elif route is None and (best := self.rib.best(family, nlri)) is not None:
+            found.append((0, best.attributes, best.info, "peer"))
+        return found
+
+    def wanted(self, family: Family, nlri: bytes) -> PathAttributes | str | None:
+        for _, attributes, origin, source in self.sources(family, nlri):
+            return self.announcer.exported(attributes, origin, family, nlri, source)
+        return None
+
+    def wanted_paths(self, family: Family, nlri: bytes) -> list[tuple[int, PathAttributes | str]]:
+        return [
+            (number, self.announcer.exported(attributes, origin, family, nlri, source))
+            for number, attributes, origin, source in self.sources(family, nlri)
+        ]
 
     def candidates(self, family: Family) -> list[bytes]:
         own = [r.prefix.nlri for r in self.own.wanted_routes(PEER, SOURCES) if r.prefix.family == family]
@@ -161,41 +239,83 @@ class AnnouncerMachine(RuleBasedStateMachine):
     def reload(self, routes: list[Route]) -> None:
         self.affected(self.own.replace_source("config", [replace(r, source="config") for r in routes], self.now))
 
-    @rule(prefixes=st.lists(st.sampled_from(PREFIXES), max_size=4, unique=True), asn=st.sampled_from([7, 8, 65010]))
-    def learn(self, prefixes: list[Prefix], asn: int) -> None:
-        path = PathAttributes(as_path=(Segment(SegmentType.AS_SEQUENCE, (65002, asn)),), next_hop=b"\xc0\0\x02\x02")
-        reaches = [Reach(family, path, [p.nlri for p in prefixes if p.family == family]) for family in sorted(BOTH)]
-        self.changed(self.rib.apply(FEEDER, Update(announced=reaches), self.now))
+    @rule(
+        prefixes=st.lists(st.sampled_from(PREFIXES), max_size=4, unique=True),
+        number=st.integers(0, 3),
+        path_id=st.integers(1, 3),
+        feeder=st.sampled_from([OUTER, INNER]),
+    )
+    def learn(self, prefixes: list[Prefix], number: int, path_id: int, feeder: PeerId) -> None:
+        attributes = LEARNED[feeder][number % len(LEARNED[feeder])]
+        update = Update()
+        for family in sorted(BOTH):
+            nlri = [p.nlri for p in prefixes if p.family == family]
+            ids = [path_id] * len(nlri) if feeder == INNER and family in V4 else None
+            update.announced.append(Reach(family, attributes, nlri, ids))
+        self.changed(self.rib.apply(feeder, update, self.now), prefixes)
 
-    @rule(prefix=st.sampled_from(PREFIXES))
-    def unlearn(self, prefix: Prefix) -> None:
-        self.changed(self.rib.apply(FEEDER, Update(withdrawn=[Unreach(prefix.family, [prefix.nlri])]), self.now))
+    @rule(prefix=st.sampled_from(PREFIXES), path_id=st.integers(1, 3), feeder=st.sampled_from([OUTER, INNER]))
+    def unlearn(self, prefix: Prefix, path_id: int, feeder: PeerId) -> None:
+        ids = [path_id] if feeder == INNER and prefix.family in V4 else None
+        update = Update(withdrawn=[Unreach(prefix.family, [prefix.nlri], ids)])
+        self.changed(self.rib.apply(feeder, update, self.now), [prefix])
 
-    @rule()
-    def feeder_resets(self) -> None:
-        self.changed(self.rib.flush(FEEDER))
-        self.rib.session_up(FEEDER, FEEDER_INFO)
+    @rule(feeder=st.sampled_from([OUTER, INNER]))
+    def feeder_resets(self, feeder: PeerId) -> None:
+        self.changed(self.rib.flush(feeder), PREFIXES)
+        info, add_path = (OUTER_INFO, NONE) if feeder == OUTER else (INNER_INFO, V4)
+        self.rib.session_up(feeder, info, add_path=add_path)
 
-    def changed(self, changed: list[tuple[Family, bytes]]) -> None:
+    def changed(self, changed: list[tuple[Family, bytes]], touched: list[Prefix]) -> None:
         self.now += 1
         for family, nlri in changed:
             self.announcer.mark(family, nlri)
+        for prefix in touched:
+            if prefix.family in self.add_path:  # there every path counts, not the best one alone
+                self.announcer.mark(prefix.family, prefix.nlri)
 
     # The session's part.
 
-    @rule(families=st.sampled_from([BOTH, frozenset({IPV4_UNICAST})]))
-    def session_up(self, families: frozenset[Family]) -> None:
-        self.receiver = Receiver(families)
-        self.announcer.session_up(
-            UpdateContext(asn4=True, external=True, families=families, remote_asn=65001, local_asn=65010),
-            replace(EXPORT, families=families),
-            end_of_rib=True,
+    @rule(
+        families=st.sampled_from([BOTH, V4]),
+        export=st.sampled_from(EXPORTS + INTERNAL_EXPORTS),
+        add_path=st.sampled_from([NONE, V4, BOTH]),
+        held=st.booleans(),
+    )
+    def session_up(
+        self, families: frozenset[Family], export: ExportContext, add_path: frozenset[Family], held: bool
+    ) -> None:
+        self.export = replace(export, families=families)
+        self.add_path = add_path & families
+        self.held = held
+        self.receiver = Receiver(families, export.external, self.add_path)
+        context = UpdateContext(
+            asn4=True,
+            external=export.external,
+            families=families,
+            remote_asn=export.remote_asn,
+            local_asn=65010,
+            add_path_send=self.add_path,
         )
+        self.announcer.session_up(context, self.export, end_of_rib=True, hold_end_of_rib=held)
 
     @rule()
     def session_down(self) -> None:
         self.announcer.session_down()
         self.receiver = None
+        self.add_path = NONE
+
+    @precondition(lambda self: self.receiver is not None)
+    @rule(number=st.integers(0, 5))
+    def policy_changes(self, number: int) -> None:
+        exports = EXPORTS if self.export.external else INTERNAL_EXPORTS
+        self.export = replace(exports[number % len(exports)], families=self.export.families)
+        self.announcer.change_export(self.export)
+
+    @rule()
+    def release(self) -> None:
+        self.held = False
+        self.announcer.release_end_of_rib()
 
     @precondition(lambda self: self.receiver is not None)
     @rule(family=st.sampled_from(sorted(BOTH)))
@@ -206,12 +326,16 @@ class AnnouncerMachine(RuleBasedStateMachine):
     def mark_all(self) -> None:
         self.announcer.mark_all()
 
-    @rule(limit=st.integers(1, 3))
+    @rule(limit=st.integers(0, 3))
     def some_output(self, limit: int) -> None:
+        """With 0 the connection takes nothing, and what was looked up waits."""
         self.take(limit)
 
     @rule()
     def all_output(self) -> None:
+        if self.receiver is not None:
+            self.receiver.announced.clear()
+            self.receiver.withdrawn.clear()
         for turn in range(1000):
             if not self.announcer.has_pending:
                 break
@@ -219,23 +343,37 @@ class AnnouncerMachine(RuleBasedStateMachine):
             assert turn < 999, "never comes to rest"
         if self.receiver is None:
             return
-        families = self.receiver.context.families
-        wanted = {}
-        for prefix in PREFIXES:
-            route = self.wanted(prefix.family, prefix.nlri) if prefix.family in families else None
-            if isinstance(route, PathAttributes) and route.communities != TOO_LONG:
-                wanted[prefix.family, prefix.nlri] = route
-                assert self.announcer.reason(prefix) is None
-            elif route is not None:
-                assert self.announcer.reason(prefix)
+        assert not self.receiver.announced & self.receiver.withdrawn, "a change is no withdrawal and announcement"
+        wanted = self.expected()
         assert self.receiver.table == wanted
-        assert sorted(self.receiver.ended) == sorted(families)
+        assert sorted(self.receiver.ended) == ([] if self.held else sorted(self.export.families))
         assert self.receiver.stale == {}
-        assert {(f, n): a for f, n, a, _ in self.announcer.sent()} == wanted
+        assert self.sent() == wanted
         assert self.announcer.sent_count() == len(wanted)
         self.announcer.mark_all()
         while self.announcer.has_pending:
             assert self.announcer.next_batch() == [], "said again though nothing changed"
+
+    def expected(self) -> dict[Key, PathAttributes]:
+        """By ``export`` itself; whether what is refused says why is looked at on the way."""
+        wanted: dict[Key, PathAttributes] = {}
+        for prefix in PREFIXES:
+            family, nlri = prefix.family, prefix.nlri
+            sources = self.sources(family, nlri) if family in self.export.families else []
+            sent = 0
+            for number, attributes, origin, source in sources:
+                outcome = export(attributes, origin, self.export, family, nlri, source)
+                path_id = number if family in self.add_path else None
+                if isinstance(outcome.result, PathAttributes) and len(outcome.result.communities) < 1000:
+                    wanted[family, nlri, path_id] = outcome.result
+                    sent += 1
+                assert self.announcer.why(family, nlri, path_id) == outcome.why
+            if family in self.export.families:
+                assert (self.announcer.reason(prefix) is None) == (sent > 0 or not sources)
+        return wanted
+
+    def sent(self) -> dict[Key, PathAttributes]:
+        return {(family, nlri, path_id): a for family, nlri, a, path_id in self.announcer.sent()}
 
     def take(self, limit: int) -> None:
         batch = self.announcer.next_batch(limit)
@@ -250,7 +388,7 @@ class AnnouncerMachine(RuleBasedStateMachine):
     @invariant()
     def the_receiver_has_what_was_sent(self) -> None:
         if self.receiver is not None:
-            assert self.receiver.table == {(f, n): a for f, n, a, _ in self.announcer.sent()}
+            assert self.receiver.table == self.sent()
 
 
 AnnouncerMachine.TestCase.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)

@@ -237,6 +237,21 @@ def test_one_turn_looks_up_a_slice_of_paths(monkeypatch: pytest.MonkeyPatch) -> 
     assert made.announcer.sent_count() == 40
 
 
+def test_prefixes_that_are_gone_are_forgotten() -> None:
+    made = bench()
+    for number in range(20):
+        made.set_paths(Prefix(1, bytes((8, number))), (1, A), (2, "carries NO_EXPORT"), (3, B))
+    made.drain()
+    for number in range(20):
+        made.set_paths(Prefix(1, bytes((8, number))))
+    made.drain()
+    asked: list[bytes] = []
+    made.announcer._wanted_paths = lambda family, nlri: asked.append(nlri) or []  # type: ignore[func-returns-value]
+    made.announcer.mark_all()
+    assert made.drain() == []
+    assert asked == []
+
+
 def test_without_wanted_paths_the_wanted_route_is_path_1() -> None:
     made = Bench(families=V4, add_path=V4)
     wanted = {P1.nlri: A}

@@ -118,6 +118,23 @@ def test_what_is_kept_is_bounded_by_its_memory(policy: Policy, monkeypatch: pyte
     assert 1 < most < 100
 
 
+def test_rfc4271_5_1_3_a_next_hop_that_is_set_is_not_taken_for_the_same_one_that_was_learned() -> None:
+    """Alike in every octet, and the one goes out as it is, the other becomes our own address."""
+    policy = Policy(
+        "x",
+        terms=(
+            Term(Match(prefixes=(ONLY_NLRI,)), changes=Changes(med=9, next_hops=(bytes([192, 0, 2, 2]),))),
+            Term(changes=Changes(med=9)),
+        ),
+    )
+    assert LEARNED.next_hop == bytes([192, 0, 2, 2])
+    for order in ((NLRI, OTHER), (OTHER, NLRI)):
+        announcer = up(replace(EBGP, policy=policy))
+        found = {nlri: announcer.exported(LEARNED, FROM_EBGP, IPV4_UNICAST, nlri, "peer") for nlri in order}
+        next_hops = {nlri: out.next_hop for nlri, out in found.items() if isinstance(out, PathAttributes)}
+        assert next_hops == {NLRI: LEARNED.next_hop, OTHER: OUR_V4}
+
+
 def test_identity_is_not_mistaken_when_an_object_is_gone_and_another_took_its_place() -> None:
     announcer = up(EBGP)
     for number in range(300):
@@ -186,6 +203,20 @@ def test_why_has_nothing_to_say_where_the_policy_was_not_asked() -> None:
     assert bench.announcer.why(IPV4_FLOW, P1.nlri) is None
     bench.announcer.session_down()
     assert bench.announcer.why(IPV4_UNICAST, P1.nlri) is None
+
+
+def test_asking_why_costs_the_routes_nothing() -> None:
+    Counting.asked = []
+    bench = Bench()
+    bench.export = replace(bench.export, policy=Counting("c"))
+    bench.set(P1, PathAttributes())
+    bench.up()
+    bench.drain()
+    bench.announcer.why(IPV4_UNICAST, P1.nlri)
+    assert len(Counting.asked) == 2
+    bench.announcer.mark_all()
+    bench.drain()
+    assert len(Counting.asked) == 2
 
 
 def test_an_error_in_the_asking_does_not_leave_the_announcer_explaining() -> None:
