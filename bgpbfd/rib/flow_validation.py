@@ -25,7 +25,7 @@ from bgpbfd.wire.flowspec import ComponentType, FlowspecError, PrefixMatch, deco
 from bgpbfd.wire.iana import SegmentType
 
 LOOKUP_BITS = 9  # so many bits beneath a destination are looked up: 1022 prefixes
-SORT_MAX = 1 << 16  # routes that are sorted for c; takes in the order of 0.1 s
+SORT_MAX = 1 << 15  # routes that are sorted for c; takes in the order of 0.1 s
 
 
 class _Index(NamedTuple):
@@ -103,11 +103,7 @@ class FlowValidator:
 
     def _sorted(self, family: Family) -> _Index:
         bits = _BITS[family]
-        found = []
-        for nlri in self._rib.prefixes(family):
-            route = self._rib.best(family, nlri)
-            if route is not None:
-                found.append((_address(nlri, bits) + nlri[:1], neighbor_asn(route.received, route.info)))
+        found = [(_address(nlri, bits) + nlri[:1], neighbor) for nlri, neighbor in self._rib.neighbors(family)]
         found.sort()
         neighbors = [neighbor for _, neighbor in found]
         ends = [len(found)] * len(found)

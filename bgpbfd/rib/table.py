@@ -24,7 +24,7 @@ from bgpbfd.core import Family, Instant, PeerId
 from bgpbfd.rib.adj_in import SHARDS, AnyTable, PathsTable, Table
 from bgpbfd.rib.compare import differ, judged, matters, only_withdrawn, paths_at, same
 from bgpbfd.rib.importing import Importer, Judgement, identity, unusable
-from bgpbfd.rib.select import Path, PathWithId, PeerInfo, best_path, in_order
+from bgpbfd.rib.select import Path, PathWithId, PeerInfo, best_path, in_order, neighbor_asn
 from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.update import Reach, Update
 
@@ -224,7 +224,8 @@ class Rib:
                 self._withdraw_paths(table, unreach.family, nlri, path_ids, changed)
         importer = state.importer
         for reach in update.announced:
-            table = state.table(reach.family, reach.path_ids)
+            known = state.tables.get(reach.family)
+            table = state.table(reach.family, reach.path_ids) if known is None or reach.path_ids is not None else known
             if isinstance(table, PathsTable):
                 self._announce_paths(peer, state, table, reach, now, changed)
             elif importer.by_prefix:
@@ -286,6 +287,14 @@ class Rib:
                 yield from shards[0]
             elif shards:
                 yield from set().union(*shards)
+
+    def neighbors(self, family: Family) -> Iterator[tuple[bytes, int]]:
+        """Each NLRI that has a best route, with the AS that this one came by. As ``prefixes`` otherwise."""
+        tables = self._tables(family)
+        for nlri in self.prefixes(family):
+            chosen = best_path(paths_at(tables, nlri))
+            if chosen is not None:
+                yield nlri, neighbor_asn(chosen[0].received, chosen[0].info)
 
     def version(self, family: Family) -> tuple[int, ...]:
         """Another value after every change of what was learned in ``family``."""
