@@ -128,9 +128,10 @@ class Announcing:
     ) -> None:
         """Best paths changed by ``source``: mark them at the neighbors that learned routes are passed on to.
 
-        ``touched``: any path of these did; for those that are sent every path.
+        ``source`` is one of them: it has to be told when the best path was another's, or is now.
+        ``touched``: any path of these did; for those that are sent every path, each but its own.
         """
-        takers = self._takers(source)
+        takers = self._takers()
         if not takers:
             return
         keys, paths = list(changed), list(touched)
@@ -138,7 +139,7 @@ class Announcing:
         for neighbor, session in takers:
             for family, nlri in keys:
                 neighbor.announcer.mark(family, nlri)
-            if session.negotiated.add_path_send:
+            if session.negotiated.add_path_send and neighbor.id != source:
                 for family, nlri in paths:
                     neighbor.announcer.mark(family, nlri)
             self.pump(neighbor)
@@ -149,17 +150,17 @@ class Announcing:
         flows = (Family(afi, SAFI_FLOW) for afi in afis)
         return [(family, nlri) for family in flows for nlri in self._host.rib.prefixes(family)]
 
-    def mark_all_learned(self, source: PeerId) -> None:
-        """How routes of ``source`` leave has changed."""
-        for neighbor, _ in self._takers(source):
+    def mark_all_learned(self) -> None:
+        """How learned routes leave has changed."""
+        for neighbor, _ in self._takers():
             neighbor.announcer.mark_all()
             self.pump(neighbor)
 
-    def _takers(self, source: PeerId) -> list[tuple[Neighbor, bgp.SessionUp]]:
+    def _takers(self) -> list[tuple[Neighbor, bgp.SessionUp]]:
         return [
             (neighbor, neighbor.session)
             for neighbor in self._host.neighbors.values()
-            if neighbor.session is not None and "peer" in neighbor.config.advertise_sources and neighbor.id != source
+            if neighbor.session is not None and "peer" in neighbor.config.advertise_sources
         ]
 
     def session_up(self, neighbor: Neighbor, up: bgp.SessionUp) -> None:

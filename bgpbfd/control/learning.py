@@ -235,7 +235,7 @@ class Learning:
         if changed is None:
             neighbor.reevaluating = None
             # Also what did not change the best path: the path itself may leave otherwise (route reflection, ADD-PATH).
-            host.announcing.mark_all_learned(neighbor.id)
+            host.announcing.mark_all_learned()
             return
         host.announcing.mark_learned(changed, neighbor.id)
         host.timers.soon(functools.partial(self._reevaluate, neighbor, turns))

@@ -270,6 +270,24 @@ def test_rfc4724_the_deferral_ends_with_the_restart_time() -> None:
     assert c.learned(B) == set()
 
 
+# -- who is told of a change ---------------------------------------------------------------------------------
+
+
+def test_rfc4271_9_1_3_whoever_changes_the_best_path_is_told_of_the_other_one_too() -> None:
+    """A and C announce the same prefix to B, which sends each the other's as long as that one is the best."""
+    prefix = "203.0.113.0/24"
+    world, a, _, c = line(c=(), to_c=(TRANSIT,))
+    c.operations.advertise(_route(prefix))
+    world.run(SECOND)
+    assert prefix in a.learned(B)
+    a.operations.advertise(_route(prefix))  # from the lower address: B's best from now on
+    world.run(SECOND)
+    assert (prefix in a.learned(B), prefix in c.learned(B)) == (False, True)
+    a.operations.withdraw(prefix)
+    world.run(SECOND)
+    assert (prefix in a.learned(B), prefix in c.learned(B)) == (True, False)
+
+
 # -- reflection, ADD-PATH, roles, limits, communities ---------------------------------------------------------
 
 
