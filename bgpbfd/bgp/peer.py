@@ -177,6 +177,11 @@ class Peer(PeerStatus):
         if not self.admin_up:
             self.tally.discard("stop of a stopped neighbor")
             return
+        if event.damped and event.idle_s is None and self._retry.idle and not self._connections:
+            # §8.2.2, Idle, ignores event 8: one read's messages can give several reasons for one stop, and the hold
+            # must not grow with each.
+            self.tally.discard("stop of an idle neighbor")
+            return
         recovery = Recovery.DAMPED if event.damped else Recovery.AT_ONCE
         if event.idle_s is not None:
             recovery = Recovery.DAMPED

@@ -156,7 +156,8 @@ class Learning:
     def _check_limit(self, neighbor: Neighbor, limit: MaxPrefixes, family: Family) -> None:
         host = self._host
         now = host.clock.now()
-        count = host.rib.count(neighbor.id)
+        # What is stale is of an earlier session, or on its way to be sent again: it would be counted twice.
+        count = host.rib.count(neighbor.id) - host.rib.stale_count(neighbor.id)
         if count > limit.limit:
             text = f"the peer sent more than max_prefixes = {limit.limit} prefixes"
             idle_s: float | None = limit.restart_time

@@ -179,6 +179,8 @@ class Operations(RouteOperations):
         if not neighbor.enabled:
             raise Refused("peer", f"{neighbor.id} is disabled: enable it")
         self._record(neighbor, "neighbor-reset", "reset by the operator")
+        if neighbor.session is None:  # what is kept of one that restarts goes too: a reset begins from nothing
+            self._engine.learning.forget(neighbor)
         cause = bgp.Cause(bgp.CauseKind.ADMIN_RESET, "reset by the operator", self.now())
         self._engine.feed(neighbor, bgp.AutomaticStop(cause, CeaseSubcode.ADMINISTRATIVE_RESET, message, damped=False))
 

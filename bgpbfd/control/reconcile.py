@@ -91,6 +91,9 @@ def _change(engine: Engine, neighbor: Neighbor, config: PeerConfig) -> None:
     old = neighbor.config
     was_enabled = neighbor.enabled
     neighbor.config = config
+    other_as = (old.local_as, old.remote_as) != (config.local_as, config.remote_as)
+    if neighbor.session is None and (other_as or not config.graceful_restart.enabled):
+        engine.learning.forget(neighbor)  # what was kept for a restart that is not waited for any more
     if was_enabled and not neighbor.enabled:
         engine.stop_neighbor(neighbor, bgp.ManualStop())
     engine.feed(neighbor, bgp.Reconfigure(peer_settings(config, engine.config.poll_interval)))

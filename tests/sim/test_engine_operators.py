@@ -1,0 +1,207 @@
+"""Operators and reloads meet neighbors in every state: restarting, held off, over the limit; in virtual time."""
+
+from __future__ import annotations
+
+from bgpbfd.core import SECOND, Prefix
+from bgpbfd.config.model import StaticRoute
+from bgpbfd.wire.attributes import PathAttributes
+from bgpbfd.wire.iana import MessageType
+from tests.sim.engine_world import Host, World
+
+A, B = "10.0.0.1", "10.0.0.2"
+RESTART = "graceful_restart = { enabled = true, restart_time = 60 }"
+
+
+def toml(local: str, asn: int, *peers: str, extra: str = "") -> str:
+    head = f'router_id = "{local}"\ndefault_as = {asn}\nbgp_socket = "[::]:179"\npoll_interval = 1\n'
+    return head + "\n".join([*peers, extra])
+
+
+def peer(remote: str, asn: int, *extra: str, routes: tuple[str, ...] = ()) -> str:
+    keys = [f'remote_ip = "{remote}"', f"remote_as = {asn}", 'families = ["ipv4 unicast"]', *extra]
+    text = "\n".join(["[[peers]]", *keys, ""])
+    for prefix in routes:
+        text += f'[[peers.static_routes]]\nprefix = "{prefix}"\nnext_hop = "self"\n'
+    return text
+
+
+def advertise(host: Host, *prefixes: str, med: int | None = None) -> None:
+    for prefix in prefixes:
+        host.operations.advertise(StaticRoute(Prefix.parse(prefix), PathAttributes(med=med)))
+
+
+def some(count: int, block: int = 0) -> tuple[str, ...]:
+    return tuple(f"192.{block}.{number}.0/24" for number in range(count))
+
+
+def pair(*keys: str, a: tuple[str, ...] = (), routes: tuple[str, ...] = ()) -> tuple[World, Host, Host]:
+    world = World()
+    first = world.host(A, toml(A, 65001, peer(B, 65002, *a, routes=routes)))
+    second = world.host(B, toml(B, 65002, peer(A, 65001, *keys)))
+    world.run(4 * SECOND)
+    assert first.state(B) == second.state(A) == "established"
+    return world, first, second
+
+
+# -- the limit ---------------------------------------------------------------------------------------------
+
+
+def test_rfc4486_the_limit_that_many_updates_of_one_read_exceed_is_one_fault() -> None:
+    """The idle hold doubles with each repetition: the rest of the bytes is none."""
+    world, a, b = pair("max_prefixes = 2")
+    for number, prefix in enumerate(some(40)):
+        advertise(a, prefix, med=number)  # an UPDATE each
+    world.run(SECOND // 2)
+    assert b.state(A) == "idle"
+    assert b.operations.neighbor(A).notifications_sent["6/1"] == 1
+    deadline = b.engine.neighbors[A].peer.next_deadline()
+    assert deadline is not None
+    assert deadline - world.now <= SECOND  # poll_interval, the first time
+
+
+def test_rfc4724_stale_routes_do_not_count_against_the_limit() -> None:
+    world, a, b = pair(RESTART, "max_prefixes = 10", a=(RESTART,), routes=some(8))
+    world.run(3 * SECOND)
+    world.crash(a)
+    world.run(SECOND)
+    assert len(b.learned(A)) == 8
+    world.start(a, toml(A, 65001, peer(B, 65002, RESTART, routes=some(8, block=1))))
+    world.run(10 * SECOND)
+    assert b.learned(A) == set(some(8, block=1))
+    assert b.events("bgp-down") == ["connection lost: Connection reset by peer"]
+    assert b.operations.neighbor(A).flaps == 1
+
+
+# -- restarting neighbors ----------------------------------------------------------------------------------
+
+
+def restarting(*keys: str) -> tuple[World, Host, Host]:
+    """A is gone; B keeps its routes."""
+    world, a, b = pair(RESTART, *keys, a=(RESTART,), routes=some(3))
+    world.run(3 * SECOND)
+    world.crash(a)
+    world.run(SECOND)
+    assert b.learned(A) == set(some(3))
+    assert b.operations.neighbor(A).stale_until is not None
+    return world, a, b
+
+
+def test_an_operator_s_reset_of_a_restarting_neighbor_begins_from_nothing() -> None:
+    _, _, b = restarting()
+    b.operations.peer_reset(A)
+    assert b.learned(A) == set()
+    assert b.operations.neighbor(A).stale_until is None
+    assert not [key for key in b.armed if key.startswith("stale")]
+
+
+def test_a_restarting_neighbor_s_routes_go_with_its_graceful_restart() -> None:
+    world, _, b = restarting()
+    b.load(toml(B, 65002, peer(A, 65001)))
+    world.run(0)
+    assert b.learned(A) == set()
+    assert not [key for key in b.armed if key.startswith("stale")]
+
+
+def test_another_as_has_nothing_of_the_one_that_went_to_restart() -> None:
+    world, _, b = restarting()
+    b.load(toml(B, 65002, peer(A, 65009, RESTART)))
+    world.run(0)
+    assert b.learned(A) == set()
+
+
+def test_a_restarting_neighbor_keeps_its_routes_through_a_reload_that_is_not_about_it() -> None:
+    world, _, b = restarting()
+    b.load(toml(B, 65002, peer(A, 65001, RESTART, 'description = "tor"'), peer("10.0.0.9", 65009)))
+    world.run(SECOND)
+    assert b.learned(A) == set(some(3))
+
+
+def test_stop_while_a_neighbor_restarts_leaves_no_timer() -> None:
+    world, _, b = restarting()
+    b.engine.stop("test")
+    assert b.armed == {} or set(b.armed) <= {"graceful restart"}
+    world.run(100 * SECOND)
+
+
+def test_disable_and_enable_while_it_restarts() -> None:
+    world, a, b = restarting()
+    b.operations.peer_disable(A)
+    assert b.learned(A) == set()
+    assert b.state(A) == "idle"
+    b.operations.peer_enable(A)
+    world.start(a, toml(A, 65001, peer(B, 65002, RESTART, routes=some(2))))
+    world.run(4 * SECOND)
+    assert b.learned(A) == set(some(2))
+    assert b.operations.neighbor(A).stale_until is None
+
+
+def test_removed_while_it_restarts() -> None:
+    world, _, b = restarting()
+    b.load(toml(B, 65002, peer("10.0.0.9", 65009)))
+    world.run(0)
+    assert b.learned() == set()
+    assert not [key for key in b.armed if A in key]
+
+
+# -- dynamic neighbors -------------------------------------------------------------------------------------
+
+
+def network(*keys: str, a: tuple[str, ...] = (), routes: tuple[str, ...] = ()) -> tuple[World, Host, Host]:
+    world = World()
+    second = world.host(B, toml(B, 65002, peer("10.0.0.0/24", 65001, *keys)))
+    first = world.host(A, toml(A, 65001, peer(B, 65002, *a, routes=routes)))
+    world.run(4 * SECOND)
+    assert first.state(B) == "established"
+    return world, first, second
+
+
+def test_a_dynamic_neighbor_over_its_limit_is_kept_out_and_comes_back() -> None:
+    world, a, b = network("max_prefixes = { limit = 2, restart_time = 30 }")
+    advertise(a, *some(3))
+    world.run(5 * SECOND)
+    assert b.state(A) == "idle"
+    assert a.operations.neighbor(B).last_error is not None
+    for prefix in some(3)[1:]:
+        a.operations.withdraw(prefix)
+    world.run(20 * SECOND)
+    assert b.state(A) == "idle"
+    world.run(20 * SECOND)
+    assert b.state(A) == "established"
+    assert b.learned() == set(some(1))
+
+
+def test_a_dynamic_neighbor_kept_out_for_ever_is_let_in_by_a_reset_or_a_reload() -> None:
+    world, a, b = network("max_prefixes = { limit = 2, restart_time = 0 }")
+    advertise(a, *some(3))
+    world.run(50 * SECOND)
+    assert b.state(A) == "idle"
+    b.operations.peer_reset(A)
+    a.operations.withdraw(some(1)[0])
+    world.run(150 * SECOND)
+    assert b.state(A) == "established"
+    advertise(a, *some(3))
+    world.run(50 * SECOND)
+    assert b.state(A) == "idle"
+    b.load(toml(B, 65002, peer("10.0.0.0/24", 65001, "max_prefixes = 9")))
+    world.run(150 * SECOND)
+    assert b.state(A) == "established"
+
+
+def test_a_dynamic_neighbor_s_routes_go_with_it_whatever_restarts() -> None:
+    world, a, b = network(RESTART, a=(RESTART,), routes=some(3))
+    assert b.learned() == set(some(3))
+    world.crash(a)
+    world.run(SECOND)
+    assert b.learned() == set()
+    assert A not in b.engine.neighbors
+    assert not [key for key in b.armed if A in key]
+
+
+def test_a_disabled_dynamic_neighbor_stays_away() -> None:
+    world, a, b = network()
+    b.operations.peer_disable(A)
+    world.run(100 * SECOND)
+    assert a.state(B) != "established"
+    b.operations.peer_enable(A)
+    world.run(100 * SECOND)
+    assert a.state(B) == "established"
