@@ -171,6 +171,7 @@ def neighbor_record(peer: dict[str, Any]) -> str:
         ("Last received", _ago(peer["last_received"])),
         ("Last sent", _ago(peer["last_sent"])),
         ("Families", ", ".join(peer["families"]) or None),
+        ("Disabled families", ", ".join(peer["disabled_families"]) or None),
         ("Prefixes", f"{peer['prefixes_received']} received, {peer['prefixes_sent']} sent"),
         ("Received by family", peer["prefixes_by_family"]),
         ("Messages received", _counts(peer["msg_received"], peer["received_by_type"])),

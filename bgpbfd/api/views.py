@@ -103,6 +103,7 @@ def peer_detail(peer: NeighborSnapshot, clock: Clock) -> Json:
         "last_sent": clock.age(peer.last_sent_at),
         "tcp_connection": _connection(peer.local, peer.remote),
         "families": [str(family) for family in peer.families],
+        "disabled_families": [str(family) for family in peer.disabled_families],
         "capabilities": [describe_capability(item) for item in peer.capabilities_received],
         "capabilities_sent": [describe_capability(item) for item in peer.capabilities_sent],
         "received_by_type": peer.received_by_type,

@@ -313,6 +313,18 @@ class UpdateReceived:
 
 
 @dataclass(slots=True, frozen=True)
+class FamilyDisabled:
+    """AFI/SAFI disable (RFC 7606 §2, RFC 4760 §7): all that the peer taught of ``family`` goes.
+
+    What it still sends of it is ignored until the session ends; our routes are sent as before.
+    """
+
+    generation: int
+    family: Family
+    reason: str
+
+
+@dataclass(slots=True, frozen=True)
 class RouteRefreshReceived:
     generation: int
     refresh: RouteRefresh
@@ -335,6 +347,7 @@ Action: TypeAlias = (
     | SessionDown
     | AttemptFailed
     | UpdateReceived
+    | FamilyDisabled
     | RouteRefreshReceived
     | NotificationSeen
 )

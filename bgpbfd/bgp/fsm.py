@@ -20,6 +20,7 @@ from bgpbfd.bgp.events import (
     Close,
     ConnId,
     Endpoint,
+    FamilyDisabled,
     NotificationSeen,
     RouteRefreshReceived,
     Send,
@@ -377,11 +378,14 @@ class Connection:
             update = decode_update(body, self.context)
         except NotificationError as error:
             octets = error.octets or encode_message(_UPDATE, body)
-            self._tally.faulty_update([UpdateFault(SESSION_RESET, None, error.reason, octets)], now)
+            self._tally.faulty_update([UpdateFault(SESSION_RESET, error.attribute, error.reason, octets)], now)
             raise
         if update.faults:
             self._tally.faulty_update(update.faults, now)
         self._restart_hold(now)
+        for family, reason in update.disabled:
+            self.context.disable(family)
+            self._owner.emit(FamilyDisabled(self.generation, family, reason))
         self._owner.emit(UpdateReceived(self.generation, update))
 
     def _notification(self, notification: Notification, now: Instant) -> None:
@@ -402,6 +406,11 @@ class Connection:
             return
         if refresh.subtype > 2:
             self._tally.discard("route refresh of unknown subtype")  # RFC 7313 §5
+            return
+        assert self.context is not None
+        if refresh.subtype and refresh.family in self.context.disabled:
+            # BoRR and EoRR frame routes that are ignored; a request (0) is for ours, which are sent as before.
+            self._tally.discard("route refresh of a disabled family")
             return
         self._owner.emit(RouteRefreshReceived(self.generation, refresh))
 

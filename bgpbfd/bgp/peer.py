@@ -467,6 +467,8 @@ class Peer(PeerStatus):
             self.tally.discard("route refresh without a session")
         elif not negotiated.may_send_refresh or event.family not in negotiated.families:
             self.tally.discard("route refresh that the peer did not offer")
+        elif self.context is not None and event.family in self.context.disabled:
+            self.tally.discard("route refresh of a disabled family")
         else:
             self._session.send_route_refresh(event.family, now)
 

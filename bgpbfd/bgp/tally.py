@@ -20,7 +20,9 @@ TYPE_NAMES: Final[dict[int, str]] = {
     MessageType.ROUTE_REFRESH: "route-refresh",
 }
 SESSION_RESET: Final = "session-reset"
-_GRAVITY = ("ignored", "attribute-discard", "treat-as-withdraw", SESSION_RESET)  # RFC 7606 §2, ascending
+IGNORED: Final = "ignored"
+# RFC 7606 §2, ascending
+_GRAVITY: Final = (IGNORED, "attribute-discard", "treat-as-withdraw", "afi-safi-disable", SESSION_RESET)
 
 
 def _zeroes() -> dict[str, int]:
@@ -29,7 +31,7 @@ def _zeroes() -> dict[str, int]:
 
 @dataclass(slots=True, frozen=True)
 class LastFault:
-    """The last UPDATE that was not as it should be: its gravest fault.
+    """The last UPDATE that was malformed: its gravest fault. Before there is one, the last that was ignored.
 
     ``treatment``: RFC 7606's word, or ignored. ``data``: the octets at fault (an attribute, NLRI, where neither can be
     told the whole message), cut to 512; ``length``: how many there were.
@@ -68,10 +70,16 @@ class Tally:
         counts[name] = counts.get(name, 0) + 1
 
     def faulty_update(self, faults: list[UpdateFault], now: Instant) -> None:
-        """The faults of one UPDATE, at least one: each is counted, the gravest is kept."""
+        """The faults of one UPDATE, at least one: each is counted, the gravest is kept.
+
+        What is ignored is no error, and would push the last error out of sight.
+        """
         for fault in faults:
             self.update_faults[fault.treatment] = self.update_faults.get(fault.treatment, 0) + 1
         worst = max(faults, key=lambda fault: _GRAVITY.index(fault.treatment))
+        last = self.last_update_fault
+        if worst.treatment == IGNORED and last is not None and last.treatment != IGNORED:
+            return
         data = worst.data
         self.last_update_fault = LastFault(
             now, worst.treatment, worst.attribute, worst.reason, data[:SHOWN_OCTETS], len(data)

@@ -186,6 +186,8 @@ class Engine:
                 self._session_down(neighbor, action)
             case bgp.AttemptFailed():
                 self._attempt_failed(neighbor, action.cause)
+            case bgp.FamilyDisabled():
+                self.learning.family_disabled(neighbor, action)
             case bgp.RouteRefreshReceived():
                 self._refresh_received(neighbor, action)
             case bgp.StateChanged():

@@ -3,6 +3,7 @@
 - RFC 4724 §4.2, RFC 8538 §4: a neighbor that restarts gracefully leaves its routes here as stale, until it has sent
   them again (End-of-RIB), or its time is over. A dynamic neighbor goes with its connection, and its routes with it.
 - RFC 7313 §4: between BoRR and EoRR likewise.
+- RFC 7606 §2: a family whose routes cannot be told any more is disabled, and all that was learned of it goes.
 - RFC 4486 §4: more prefixes than allowed end the session.
 - A changed import policy is applied to what is there, in slices, and the neighbor is asked to send again.
 """
@@ -142,6 +143,27 @@ class Learning:
         limit = neighbor.config.max_prefixes
         if limit is not None and update.announced:
             self._check_limit(neighbor, limit, update.announced[-1].family)
+
+    def family_disabled(self, neighbor: Neighbor, disabled: bgp.FamilyDisabled) -> None:
+        """RFC 4760 §7: "MUST delete all the BGP routes received from that neighbor" of the family, stale ones too."""
+        session, family = neighbor.session, disabled.family
+        if session is None or session.generation != disabled.generation:
+            return  # the session ended by an earlier message of the same bytes
+        host = self._host
+        touched = self._paths_of(neighbor)
+        count = host.rib.count(neighbor.id, family)
+        host.rib.begin_refresh(neighbor.id, family)  # all of it is stale, and goes
+        changed = self._purge(neighbor, frozenset({family}))
+        text = f"{family} is ignored until the session ends, {count} routes of it are dropped: {disabled.reason}"
+        host.recorder.add("family-disabled", text, host.clock.now(), peer=neighbor.id, level="warning")
+        self._mark(neighbor, changed, touched)
+        if family in neighbor.refreshing:
+            neighbor.refreshing.discard(family)
+            if not neighbor.refreshing:
+                self._end_refresh(neighbor)
+        if neighbor.stale_until is not None and not host.rib.stale_count(neighbor.id):
+            self._set_stale(neighbor, None)
+        host.restart.check()
 
     def _end_of_rib(self, neighbor: Neighbor, family: Family) -> None:
         host = self._host

@@ -100,6 +100,7 @@ class Operations(RouteOperations):
             local=neighbor.session.local if neighbor.session else None,
             remote=neighbor.session.remote if neighbor.session else None,
             families=tuple(sorted(negotiated.families)) if negotiated else (),
+            disabled_families=tuple(sorted(peer.context.disabled)) if peer.context else (),
             capabilities_sent=negotiated.capabilities_sent if negotiated else (),
             capabilities_received=negotiated.capabilities_received if negotiated else (),
             received_by_type=dict(peer.received_by_type),

@@ -74,7 +74,8 @@ class Restart:
         negotiated = neighbor.session.negotiated
         if negotiated.restart is None or negotiated.restart.restarting:
             return False  # it promises no End-of-RIB, or waits for ours (RFC 4724 §4.1: peers with the R bit excepted)
-        return not {str(family) for family in negotiated.families} <= neighbor.end_of_rib
+        # Not those that are disabled: their End-of-RIB would be ignored.
+        return not {str(family) for family in neighbor.session.context.families} <= neighbor.end_of_rib
 
     def _end(self) -> None:
         self._host.timers.arm(_KEY, None, self._end)

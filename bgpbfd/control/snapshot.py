@@ -68,6 +68,7 @@ class NeighborSnapshot:
     local: Endpoint | None = None
     remote: Endpoint | None = None
     families: tuple[Family, ...] = ()  # in force
+    disabled_families: tuple[Family, ...] = ()  # of them those whose routes are ignored, RFC 7606 §2
     capabilities_sent: tuple[Capability, ...] = ()
     capabilities_received: tuple[Capability, ...] = ()
     received_by_type: dict[str, int] = field(default_factory=dict)

@@ -79,6 +79,7 @@ class Treatment(StrEnum):
     """What a fault does, RFC 7606 §2; ``IGNORED`` is for what is no error but is not used."""
 
     SESSION_RESET = "session-reset"
+    AFI_SAFI_DISABLE = "afi-safi-disable"
     TREAT_AS_WITHDRAW = "treat-as-withdraw"
     ATTRIBUTE_DISCARD = "attribute-discard"
     IGNORED = "ignored"
@@ -301,6 +302,7 @@ def decode_attributes(
                     block[position:end],
                     f"attribute {code} is well-known and unknown",
                     block[position:end],
+                    code,
                 )
             if flags & TRANSITIVE:
                 # RFC 4271 §5: passed on with the Partial bit set

@@ -34,16 +34,26 @@ _EXTENDED_PARAMETERS = 255  # RFC 9072 §2
 class NotificationError(Exception):
     """A peer broke a rule that ends the session: what to put into the NOTIFICATION (RFC 4271 §6).
 
-    ``octets``: what was received and is at fault, an attribute or an NLRI field; for display, it is not sent.
+    ``octets``: what was received and is at fault, an attribute or an NLRI field, and ``attribute``: which one; for
+    display, they are not sent.
     """
 
-    def __init__(self, code: int, subcode: int, data: bytes = b"", reason: str = "", octets: bytes = b"") -> None:
+    def __init__(
+        self,
+        code: int,
+        subcode: int,
+        data: bytes = b"",
+        reason: str = "",
+        octets: bytes = b"",
+        attribute: int | None = None,
+    ) -> None:
         super().__init__(reason or f"{code}/{subcode}")
         self.code = code
         self.subcode = subcode
         self.data = data
         self.reason = reason
         self.octets = octets
+        self.attribute = attribute
 
 
 @dataclass(slots=True, frozen=True)

@@ -1,8 +1,8 @@
 """MP_REACH_NLRI and MP_UNREACH_NLRI as received (RFC 4760 §3, §4).
 
-Whatever is wrong with them hides which routes are meant, so it is always an error of the session: 3/9 (RFC 7606 §5.3,
-§7.11, §7.12). RFC 2545 §3 (IPv6 next hops), RFC 7911 (path identifiers), RFC 8950 (IPv6 next hops of IPv4), RFC 8955
-§4 (flow specifications).
+Whatever is wrong with them hides which routes are meant: an error of the session, 3/9, or of the family where the
+attribute still says which one (RFC 7606 §5.3, §7.11, §7.12; RFC 4760 §7). RFC 2545 §3 (IPv6 next hops), RFC 7911 (path
+identifiers), RFC 8950 (IPv6 next hops of IPv4), RFC 8955 §4 (flow specifications).
 """
 
 from __future__ import annotations
@@ -33,6 +33,18 @@ class Routes(NamedTuple):
 NO_ROUTES = Routes([])
 
 
+class FamilyError(NotificationError):
+    """The family and the extent of the attribute are right, its routes cannot be told.
+
+    RFC 7606 §5.3, §7.11: session reset, or "AFI/SAFI disable" where the session has other families.
+    """
+
+    def __init__(self, family: Family, attribute: int, reason: str, octets: bytes) -> None:
+        code, subcode = ErrorCode.UPDATE_MESSAGE, UpdateSubcode.OPTIONAL_ATTRIBUTE
+        super().__init__(code, subcode, octets, reason, octets, attribute)
+        self.family = family
+
+
 @dataclass(slots=True)
 class MpReach:
     """``next_hop``: None of flow specifications. ``occupied``: there are routes, even if they are not for us to use."""
@@ -59,7 +71,8 @@ def find_attribute(
         # RFC 7606 §3 g
         octets = block[found[1][2] : found[1][4]]
         reason = f"{code.name} came twice"
-        raise NotificationError(ErrorCode.UPDATE_MESSAGE, UpdateSubcode.MALFORMED_ATTRIBUTE_LIST, b"", reason, octets)
+        subcode = UpdateSubcode.MALFORMED_ATTRIBUTE_LIST
+        raise NotificationError(ErrorCode.UPDATE_MESSAGE, subcode, b"", reason, octets, code)
     flags, _, _, start, end = item = found[0]
     if item is overrun:
         # RFC 7606 §3 j: its routes cannot be told
@@ -74,7 +87,13 @@ def find_attribute(
 def _fault(block: bytes, item: RawAttribute, reason: str) -> NotificationError:
     octets = block[item[2] : item[4]]
     text = f"{AttributeCode(item[1]).name}: {reason}"
-    return NotificationError(ErrorCode.UPDATE_MESSAGE, UpdateSubcode.OPTIONAL_ATTRIBUTE, octets, text, octets)
+    return NotificationError(ErrorCode.UPDATE_MESSAGE, UpdateSubcode.OPTIONAL_ATTRIBUTE, octets, text, octets, item[1])
+
+
+def _family_fault(block: bytes, item: RawAttribute, reason: str) -> FamilyError:
+    family = family_of(block, item)
+    text = f"{AttributeCode(item[1]).name} of {family}: {reason}"
+    return FamilyError(family, item[1], text, block[item[2] : item[4]])
 
 
 def family_of(block: bytes, item: RawAttribute) -> Family:
@@ -83,30 +102,30 @@ def family_of(block: bytes, item: RawAttribute) -> Family:
 
 
 def pull_unreach(block: bytes, item: RawAttribute, *, add_path: bool) -> Routes:
-    """RFC 4760 §4. Raises NotificationError 3/9."""
+    """RFC 4760 §4. Raises FamilyError."""
     return _pull_routes(block, item, item[3] + 3, add_path)
 
 
 def pull_reach(block: bytes, item: RawAttribute, *, usable: bool, extended_next_hop: bool, add_path: bool) -> MpReach:
     """RFC 4760 §3: family, next hop with its length octet, a reserved octet, routes.
 
-    The routes of a family that is not ``usable`` are not read. Raises NotificationError 3/9.
+    Of a family that is not ``usable`` only the family is read. Raises FamilyError.
     """
     _, _, _, start, end = item
     family = family_of(block, item)
     length = block[start + 3]
     routes_start = start + 4 + length + 1
-    if routes_start > end:
-        raise _fault(block, item, f"next hop of {length} octets")
-    occupied = routes_start < end
+    occupied = routes_start != end
     if not usable:
         return MpReach(family, None, NO_ROUTES, occupied)
+    if routes_start > end:
+        raise _family_fault(block, item, f"next hop of {length} octets")
     next_hop: bytes | None = block[start + 4 : start + 4 + length]
     if family.safi == SAFI_FLOW:
         next_hop = None  # RFC 8955 §4: ignored on receipt
     elif length not in _next_hop_lengths(family, extended_next_hop):
         # RFC 7606 §7.11
-        raise _fault(block, item, f"next hop of {length} octets")
+        raise _family_fault(block, item, f"next hop of {length} octets")
     elif length == 32:
         next_hop = _two_next_hops(block[start + 4 : start + 20], block[start + 20 : start + 36])
     return MpReach(family, next_hop, _pull_routes(block, item, routes_start, add_path), occupied)
@@ -122,7 +141,7 @@ def _pull_routes(block: bytes, item: RawAttribute, start: int, add_path: bool) -
             return Routes(*pull_paths(octets, family.afi))
         return Routes(pull_prefixes(octets, family.afi))
     except NlriError as error:
-        raise _fault(block, item, str(error)) from error
+        raise _family_fault(block, item, str(error)) from error
 
 
 def _next_hop_lengths(family: Family, extended_next_hop: bool) -> tuple[int, ...]:

@@ -31,6 +31,7 @@ from bgpbfd.wire.multiprotocol import (
     AFIS,
     NO_ROUTES,
     SAFIS,
+    FamilyError,
     MpReach,
     Routes,
     family_of,
@@ -70,9 +71,10 @@ class Unreach:
 class UpdateFault:
     """A malformed attribute that did not end the session.
 
-    ``treatment``: treat-as-withdraw|attribute-discard, or ignored for what is no error but is not used: a family that
-    was not negotiated. ``data``: the octets at fault as received: the attribute, what of it is there where it is cut
-    short, the routes of the field (``attribute`` None), or all attributes where one is missing.
+    ``treatment``: treat-as-withdraw|attribute-discard|afi-safi-disable, or ignored for what is no error but is not
+    used: a family that was not negotiated, or is disabled. ``data``: the octets at fault as received: the attribute,
+    what of it is there where it is cut short, the routes of the field (``attribute`` None), or all attributes where one
+    is missing.
     """
 
     treatment: str
@@ -83,18 +85,24 @@ class UpdateFault:
 
 @dataclass(slots=True)
 class Update:
-    """A decoded UPDATE, RFC 7606's verdict already applied (a treat-as-withdraw has moved to ``withdrawn``)."""
+    """A decoded UPDATE, RFC 7606's verdict already applied (a treat-as-withdraw has moved to ``withdrawn``).
+
+    ``disabled``: families whose routes, those of earlier UPDATEs too, are all to go, and why (RFC 7606 §2); nothing of
+    them is in the rest.
+    """
 
     announced: list[Reach] = field(default_factory=list)
     withdrawn: list[Unreach] = field(default_factory=list)
     end_of_rib: Family | None = None
     faults: list[UpdateFault] = field(default_factory=list)
+    disabled: tuple[tuple[Family, str], ...] = ()
 
 
 @dataclass(slots=True)
 class UpdateContext:
     """What of the session changes how its UPDATEs are read and written.
 
+    ``families``: those whose routes are taken; ``disabled``: those that were, until a fault of theirs (``disable``).
     ``max_length``: the longest message we may send (4096, or 65535 with RFC 8654). ``extended_next_hop``: families for
     which RFC 8950 is in force. ``add_path_receive``, ``add_path_send``: families whose NLRI carry path identifiers in
     that direction (RFC 7911 §3); what is to be encoded for them has its 4-octet identifier before each NLRI.
@@ -111,6 +119,12 @@ class UpdateContext:
     extended_next_hop: frozenset[Family] = frozenset()
     add_path_receive: frozenset[Family] = frozenset()
     add_path_send: frozenset[Family] = frozenset()
+    disabled: frozenset[Family] = frozenset()
+
+    def disable(self, family: Family) -> None:
+        """RFC 4760 §7: what still comes of it on this session is ignored. Sending goes on."""
+        self.families -= {family}
+        self.disabled |= {family}
 
 
 # -- receiving ---------------------------------------------------------------------------------------------
@@ -172,13 +186,18 @@ def _decode(withdrawn_field: bytes, block: bytes, nlri_field: bytes, context: Up
     if unreach_item is not None:
         family = family_of(block, unreach_item)
         if _usable(family, context):
-            routes = pull_unreach(block, unreach_item, add_path=family in context.add_path_receive)
+            try:
+                routes = pull_unreach(block, unreach_item, add_path=family in context.add_path_receive)
+            except FamilyError as error:
+                _disable(error, context, update)
+                routes = NO_ROUTES
             if family.safi == SAFI_FLOW:
                 # To count what never was here
                 _judge_rules(family, routes.nlri, AttributeCode.MP_UNREACH_NLRI, update)
             _withdraw(family, routes, gone)
         else:
-            _ignored(family, update, AttributeCode.MP_UNREACH_NLRI, block[unreach_item[2] : unreach_item[4]])
+            octets = block[unreach_item[2] : unreach_item[4]]
+            _ignored(family, context, update, AttributeCode.MP_UNREACH_NLRI, octets)
     classic = _negotiated_classic(nlri_field, context, update)
     reach = None if reach_item is None else _pull_reach(block, reach_item, context, update)
 
@@ -219,11 +238,28 @@ def _decode(withdrawn_field: bytes, block: bytes, nlri_field: bytes, context: Up
         left = _without(routes, again) if again else routes
         if left.nlri:
             update.withdrawn.append(Unreach(family, left.nlri, left.path_ids))
+    for family, _ in update.disabled:
+        # What else came of it goes with the rest of it
+        update.announced = [r for r in update.announced if r.family != family]
+        update.withdrawn = [u for u in update.withdrawn if u.family != family]
     return update
 
 
-def _reset(subcode: UpdateSubcode, reason: str, data: bytes, octets: bytes) -> NotificationError:
-    return NotificationError(ErrorCode.UPDATE_MESSAGE, subcode, data, reason, octets)
+def _disable(error: FamilyError, context: UpdateContext, update: Update) -> None:
+    """RFC 7606 §5.3: the session goes on without the family where it has another one, and ends where it has none."""
+    disabled = {family for family, _ in update.disabled}
+    if not context.families - disabled - {error.family}:
+        raise error
+    if error.family not in disabled:
+        update.disabled += ((error.family, error.reason),)
+    treatment = Treatment.AFI_SAFI_DISABLE.value
+    update.faults.append(UpdateFault(treatment, error.attribute, error.reason, error.octets))
+
+
+def _reset(
+    subcode: UpdateSubcode, reason: str, data: bytes, octets: bytes, attribute: int | None = None
+) -> NotificationError:
+    return NotificationError(ErrorCode.UPDATE_MESSAGE, subcode, data, reason, octets, attribute)
 
 
 def _bad_field(octets: bytes, error: NlriError) -> NotificationError:
@@ -247,15 +283,16 @@ def _pull_classic(octets: bytes, context: UpdateContext) -> Routes:
 def _negotiated_classic(octets: bytes, context: UpdateContext, update: Update) -> Routes:
     if not octets:
         return NO_ROUTES
-    routes = _pull_classic(octets, context)
-    if IPV4_UNICAST in context.families:
-        return routes
-    _ignored(IPV4_UNICAST, update, None, octets)
+    if IPV4_UNICAST not in context.disabled:
+        routes = _pull_classic(octets, context)
+        if IPV4_UNICAST in context.families:
+            return routes
+    _ignored(IPV4_UNICAST, context, update, None, octets)
     return NO_ROUTES
 
 
-def _ignored(family: Family, update: Update, code: int | None, octets: bytes) -> None:
-    reason = f"{family} was not negotiated"
+def _ignored(family: Family, context: UpdateContext, update: Update, code: int | None, octets: bytes) -> None:
+    reason = f"{family} was disabled" if family in context.disabled else f"{family} was not negotiated"
     update.faults.append(UpdateFault(Treatment.IGNORED.value, code, reason, octets))
 
 
@@ -264,7 +301,7 @@ def _end_of_rib(family: Family, octets: bytes, context: UpdateContext) -> Update
     if family in context.families:
         update.end_of_rib = family
     else:
-        _ignored(family, update, None, octets)
+        _ignored(family, context, update, None, octets)
     return update
 
 
@@ -276,14 +313,18 @@ def _pull_reach(block: bytes, item: RawAttribute, context: UpdateContext, update
     family = family_of(block, item)
     usable = _usable(family, context)
     if not usable:
-        _ignored(family, update, AttributeCode.MP_REACH_NLRI, block[item[2] : item[4]])
-    return pull_reach(
-        block,
-        item,
-        usable=usable,
-        extended_next_hop=family in context.extended_next_hop,
-        add_path=family in context.add_path_receive,
-    )
+        _ignored(family, context, update, AttributeCode.MP_REACH_NLRI, block[item[2] : item[4]])
+    try:
+        return pull_reach(
+            block,
+            item,
+            usable=usable,
+            extended_next_hop=family in context.extended_next_hop,
+            add_path=family in context.add_path_receive,
+        )
+    except FamilyError as error:
+        _disable(error, context, update)
+        return MpReach(family, None, NO_ROUTES, True)
 
 
 def _intern(
@@ -309,7 +350,7 @@ def _intern(
     fault = decoded.withdraw
     if fault is not None and not reachable:
         # RFC 7606 §5.2: without a route in sight we cannot tell that the routes were found
-        raise _reset(fault.subcode, fault.reason, fault.data, fault.octets)
+        raise _reset(fault.subcode, fault.reason, fault.data, fault.octets, fault.code)
     if decoded.attributes is not None:
         _remember(context, rest, decoded)
     return decoded

@@ -63,6 +63,7 @@ TOR = NeighborSnapshot(
     local=Endpoint(bytes((192, 0, 2, 10)), "192.0.2.10", 40000),
     remote=Endpoint(bytes((192, 0, 2, 1)), "192.0.2.1", 179),
     families=(IPV4_UNICAST, IPV6_UNICAST),
+    disabled_families=(IPV6_UNICAST,),
     capabilities_sent=(Capability(2),),
     capabilities_received=(Capability(1, b"\0\1\0\1"), Capability(65, (65001).to_bytes(4)), Capability(200, b"\xaa")),
     received_by_type={"update": 2, "keepalive": 9, "open": 1},
@@ -103,6 +104,7 @@ SPINE = replace(
     last_received_at=None,
     last_sent_at=None,
     families=(),
+    disabled_families=(),
     capabilities_received=(),
     pending_changes=(),
 )

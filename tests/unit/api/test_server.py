@@ -141,6 +141,7 @@ async def test_show_peer_detail_of_all_is_a_list_and_of_one_an_object(api: Api) 
         "last_sent": 2.0,
         "tcp_connection": ["192.0.2.10:40000", "192.0.2.1:179"],
         "families": ["ipv4 unicast", "ipv6 unicast"],
+        "disabled_families": ["ipv6 unicast"],
         "pending_changes": ["hold_timer"],
         "update_faults": {"treat-as-withdraw": 1},
     }

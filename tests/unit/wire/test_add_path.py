@@ -43,15 +43,20 @@ def session(**changes: object) -> UpdateContext:
     return replace(context, add_path_receive=BOTH, **changes)  # type: ignore[arg-type]
 
 
+ONLY_IPV4 = frozenset({IPV4_UNICAST})
+
+
 def read(attributes: str = "", nlri: str = "", withdrawn: str = "", context: UpdateContext | None = None) -> Update:
     w, a, n = bytes.fromhex(withdrawn), bytes.fromhex(attributes), bytes.fromhex(nlri)
     body = len(w).to_bytes(2, "big") + w + len(a).to_bytes(2, "big") + a + n
     return decode_update(body, context or session())
 
 
-def verdict(attributes: str = "", nlri: str = "", withdrawn: str = "") -> tuple[int, int]:
+def verdict(
+    attributes: str = "", nlri: str = "", withdrawn: str = "", context: UpdateContext | None = None
+) -> tuple[int, int]:
     with pytest.raises(NotificationError) as caught:
-        read(attributes, nlri, withdrawn)
+        read(attributes, nlri, withdrawn, context)
     assert caught.value.octets
     return caught.value.code, caught.value.subcode
 
@@ -167,8 +172,9 @@ def test_withdrawals_of_one_family_in_both_fields_are_joined() -> None:
 def test_rfc7606_5_3_an_identifier_or_prefix_cut_short_resets(field: str) -> None:
     assert verdict(BASE, field) == (3, 10)
     assert verdict("", "", field) == (3, 10)
-    assert verdict(reach6(field) + NO_NEXT_HOP) == (3, 9)
-    assert verdict(unreach6(field)) == (3, 9)
+    for attributes in (reach6(field) + NO_NEXT_HOP, unreach6(field)):
+        assert verdict(attributes, context=session(families=frozenset({IPV6_UNICAST}))) == (3, 9)
+        assert [family for family, _ in read(attributes).disabled] == [IPV6_UNICAST]
 
 
 def test_the_cached_block_meets_the_same_verdict() -> None:
@@ -289,7 +295,7 @@ def test_rfc8950_3_next_hops_of_ipv4_where_negotiated(next_hop: str) -> None:
 @pytest.mark.parametrize("length", [0, 1, 3, 5, 8, 12, 15, 17, 24, 31, 33, 48])
 def test_rfc7606_7_11_any_other_length_is_3_9(length: int) -> None:
     with pytest.raises(NotificationError) as caught:
-        read(reach4("20" * length) + NO_NEXT_HOP, context=over_ipv6())
+        read(reach4("20" * length) + NO_NEXT_HOP, context=over_ipv6(families=ONLY_IPV4))
     assert (caught.value.code, caught.value.subcode) == (3, 9)
     assert caught.value.data == caught.value.octets == bytes.fromhex(reach4("20" * length))
 
@@ -297,7 +303,7 @@ def test_rfc7606_7_11_any_other_length_is_3_9(length: int) -> None:
 @pytest.mark.parametrize("next_hop", [V6, V6 + LL])
 def test_rfc8950_4_an_ipv6_next_hop_that_was_not_negotiated_is_3_9(next_hop: str) -> None:
     with pytest.raises(NotificationError) as caught:
-        read(reach4(next_hop) + NO_NEXT_HOP, context=over_ipv6(extended_next_hop=frozenset()))
+        read(reach4(next_hop) + NO_NEXT_HOP, context=over_ipv6(extended_next_hop=frozenset(), families=ONLY_IPV4))
     assert (caught.value.code, caught.value.subcode) == (3, 9)
 
 

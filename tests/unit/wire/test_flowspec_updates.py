@@ -24,9 +24,10 @@ MALFORMED = [
 ]
 
 
-def read(attributes: str, family: Family = IPV4_FLOW) -> Update:
+def read(attributes: str, family: Family = IPV4_FLOW, *, only: bool = False) -> Update:
     octets = bytes.fromhex(attributes)
-    context = UpdateContext(True, True, frozenset({IPV4_UNICAST, family}), remote_asn=65001, local_asn=65010)
+    families = frozenset({family} if only else {IPV4_UNICAST, family})
+    context = UpdateContext(True, True, families, remote_asn=65001, local_asn=65010)
     return decode_update(bytes(2) + len(octets).to_bytes(2, "big") + octets, context)
 
 
@@ -67,9 +68,12 @@ def test_rfc8956_3_1_an_ipv4_rule_is_malformed_as_an_ipv6_one() -> None:
     assert [fault.data for fault in got.faults] == [bytes.fromhex(GOOD)]
 
 
-def test_rfc7606_5_3_a_length_beyond_the_field_hides_the_next_rule_and_resets() -> None:
+def test_rfc7606_5_3_a_length_beyond_the_field_hides_the_next_rule() -> None:
+    """It disables the family, and resets where the session has no other one."""
+    got = read(reach(GOOD, "0c 03 81 06"))
+    assert ([family for family, _ in got.disabled], got.announced) == ([IPV4_FLOW], [])
     with pytest.raises(NotificationError) as caught:
-        read(reach(GOOD, "0c 03 81 06"))
+        read(reach(GOOD, "0c 03 81 06"), only=True)
     assert (caught.value.code, caught.value.subcode) == (3, 9)
 
 

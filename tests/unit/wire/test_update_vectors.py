@@ -5,7 +5,7 @@ The octets are written from the RFCs; the names say who is known to send such a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -13,7 +13,7 @@ from bgpbfd.core import IPV4_FLOW, IPV4_UNICAST, IPV6_FLOW, IPV6_UNICAST, Family
 from bgpbfd.wire.messages import NotificationError
 from bgpbfd.wire.update import UpdateContext, decode_update
 
-W, D, I = "treat-as-withdraw", "attribute-discard", "ignored"  # noqa: E741
+W, D, I, A = "treat-as-withdraw", "attribute-discard", "ignored", "afi-safi-disable"  # noqa: E741
 FAMILIES = frozenset({IPV4_UNICAST, IPV6_UNICAST, IPV4_FLOW, IPV6_FLOW})
 EBGP, IBGP, EBGP2 = "external", "internal", "external, AS numbers of two octets"
 
@@ -29,7 +29,10 @@ RD = "0000000000000000"
 
 @dataclass(frozen=True)
 class Vector:
-    """``announced``, ``withdrawn``: (family, routes in hex); ``faults``: (treatment, attribute); or ``reset``."""
+    """``announced``, ``withdrawn``: (family, routes in hex); ``faults``: (treatment, attribute); or ``reset``.
+
+    ``disables`` is for a session with all families; one with that family alone is reset with 3/9.
+    """
 
     attributes: str = ""
     nlri: str = ""
@@ -39,6 +42,7 @@ class Vector:
     withdrawn: tuple[tuple[Family, str], ...] = ()
     faults: tuple[tuple[str, int | None], ...] = ()
     end_of_rib: Family | None = None
+    disables: Family | None = None
     reset: tuple[int, int] | None = None
     values: dict[str, object] = field(default_factory=dict)
 
@@ -224,19 +228,77 @@ VECTORS = {
     "what was withdrawn stays so": Vector(
         BASE + "c0 08 01 00", P4, "08 0a", withdrawn=((IPV4_UNICAST, "08 0a" + P4),), faults=((W, 8),)
     ),
+    # -- AFI/SAFI disable, session reset where there is no other family ------------------------------------
+    "IPv6 prefix length 129": Vector(
+        OPA + reach("0002 01", V6, "81" + "00" * 17), disables=IPV6_UNICAST, faults=((A, 14),)
+    ),
+    "IPv6 prefix cut short": Vector(
+        OPA + reach("0002 01", V6, "80 20010db8"), disables=IPV6_UNICAST, faults=((A, 14),)
+    ),
+    "IPv6 withdrawn, length 129": Vector(
+        mp("0f", "0002 01", "81" + "00" * 17), disables=IPV6_UNICAST, faults=((A, 15),)
+    ),
+    "next hop of no octets": Vector(OPA + reach("0002 01", "", P6), disables=IPV6_UNICAST, faults=((A, 14),)),
+    "next hop of 4 octets for IPv6": Vector(
+        OPA + reach("0002 01", "c0000201", P6), disables=IPV6_UNICAST, faults=((A, 14),)
+    ),
+    "next hop of 24 octets for IPv6 unicast": Vector(
+        OPA + reach("0002 01", RD + V6, P6), disables=IPV6_UNICAST, faults=((A, 14),)
+    ),
+    "next hop of 16 octets for IPv4": Vector(OPA + reach("0001 01", V6, P4), disables=IPV4_UNICAST, faults=((A, 14),)),
+    "next hop that runs past the attribute": Vector(
+        OPA + "80 0e 09 0002 01 10 20010db8 00", disables=IPV6_UNICAST, faults=((A, 14),)
+    ),
+    "flow specification that runs past the attribute": Vector(
+        OPA + reach("0001 85", "", "0a 03 81 06"), disables=IPV4_FLOW, faults=((A, 14),)
+    ),
+    "flow specification of no octets": Vector(OPA + reach("0001 85", "", "00"), disables=IPV4_FLOW, faults=((A, 14),)),
+    "RFC 7606 §5.3: a disabled family leaves the routes of the NLRI field alone": Vector(
+        BASE + reach("0002 01", V6, "81" + "00" * 17),
+        P4,
+        "08 0a",
+        announced=IN4,
+        withdrawn=((IPV4_UNICAST, "08 0a"),),
+        disables=IPV6_UNICAST,
+        faults=((A, 14),),
+    ),
+    "15 of a family goes with the family": Vector(
+        OPA + reach("0002 01", "", P6) + UNREACH6, disables=IPV6_UNICAST, faults=((A, 14),)
+    ),
+    "14 of a family goes with the family": Vector(
+        OPA + REACH6 + mp("0f", "0002 01", "81" + "00" * 17), disables=IPV6_UNICAST, faults=((A, 15),)
+    ),
+    "14 and 15 of a family both broken": Vector(
+        OPA + reach("0002 01", "", P6) + mp("0f", "0002 01", "81 00"), disables=IPV6_UNICAST, faults=((A, 15), (A, 14))
+    ),
+    "15 of another family stays": Vector(
+        OPA + reach("0002 01", "", P6) + mp("0f", "0001 85", "03 03 81 06"),
+        withdrawn=((IPV4_FLOW, "03 03 81 06"),),
+        disables=IPV6_UNICAST,
+        faults=((A, 14),),
+    ),
+    "IPv4 in 14 takes the classic fields with it": Vector(
+        BASE + reach("0001 01", V6, P4), P4, "08 0a", disables=IPV4_UNICAST, faults=((A, 14),)
+    ),
+    "treat-as-withdraw beside a disabled family": Vector(
+        BASE + "c0 08 01 00" + reach("0002 01", "", P6),
+        P4,
+        withdrawn=IN4,
+        disables=IPV6_UNICAST,
+        faults=((A, 14), (W, 8)),
+    ),
+    "RFC 7606 §5.2: a disabled family had routes in sight": Vector(
+        OPA + "c0 08 01 00" + reach("0002 01", "", P6), disables=IPV6_UNICAST, faults=((A, 14), (W, 8))
+    ),
     # -- session reset -------------------------------------------------------------------------------------
+    "a reset outweighs AFI/SAFI disable": Vector(BASE + reach("0002 01", "", P6), "21 cb00710000", reset=(3, 10)),
+    "unknown well-known beside a disabled family": Vector(
+        BASE + reach("0002 01", "", P6) + "40 63 00", P4, reset=(3, 2)
+    ),
     "prefix length 33": Vector(BASE, "21 cb00710000", reset=(3, 10)),
     "prefix length 255": Vector(BASE, "ff" * 40, reset=(3, 10)),
     "NLRI cut short": Vector(BASE, "18 cb00", reset=(3, 10)),
     "withdrawn cut short": Vector("", "", "20 c00002", reset=(3, 10)),
-    "IPv6 prefix length 129": Vector(OPA + reach("0002 01", V6, "81" + "00" * 17), reset=(3, 9)),
-    "IPv6 prefix cut short": Vector(OPA + reach("0002 01", V6, "80 20010db8"), reset=(3, 9)),
-    "IPv6 withdrawn, length 129": Vector(mp("0f", "0002 01", "81" + "00" * 17), reset=(3, 9)),
-    "next hop of no octets": Vector(OPA + reach("0002 01", "", P6), reset=(3, 9)),
-    "next hop of 4 octets for IPv6": Vector(OPA + reach("0002 01", "c0000201", P6), reset=(3, 9)),
-    "next hop of 24 octets for IPv6 unicast": Vector(OPA + reach("0002 01", RD + V6, P6), reset=(3, 9)),
-    "next hop of 16 octets for IPv4": Vector(OPA + reach("0001 01", V6, P4), reset=(3, 9)),
-    "next hop that runs past the attribute": Vector(OPA + "80 0e 09 0002 01 10 20010db8 00", reset=(3, 9)),
     "14 of four octets": Vector(OPA + "80 0e 04 0002 01 00", reset=(3, 9)),
     "14 of no octets": Vector(BASE + "80 0e 00", P4, reset=(3, 9)),
     "15 of two octets": Vector("80 0f 02 0002", reset=(3, 9)),
@@ -258,8 +320,6 @@ VECTORS = {
     "malformed beside a 14 without routes": Vector(OPA + "c0 08 01 00" + reach("0002 01", V6, ""), reset=(3, 5)),
     "attributes cut short beside a withdrawal": Vector(BASE + "c0", "", P4, reset=(3, 1)),
     "a reset outweighs treat-as-withdraw": Vector(BASE + "c0 08 01 00", "21 cb00710000", reset=(3, 10)),
-    "flow specification that runs past the attribute": Vector(OPA + reach("0001 85", "", "0a 03 81 06"), reset=(3, 9)),
-    "flow specification of no octets": Vector(OPA + reach("0001 85", "", "00"), reset=(3, 9)),
 }
 
 
@@ -287,6 +347,7 @@ def test_vector(vector: Vector) -> None:
         assert routes([(r.family, r.nlri) for r in update.announced]) == wanted(vector.announced)
         assert routes([(u.family, u.nlri) for u in update.withdrawn]) == wanted(vector.withdrawn)
         assert update.end_of_rib == vector.end_of_rib
+        assert [family for family, _ in update.disabled] == ([vector.disables] if vector.disables else [])
         for (treatment, code), fault in zip(vector.faults, update.faults, strict=True):
             assert fault.treatment == treatment
             if code is not None:
@@ -296,6 +357,76 @@ def test_vector(vector: Vector) -> None:
         for name, value in vector.values.items():
             got = getattr(update.announced[0].attributes, name)
             assert got == (bytes.fromhex(value) if isinstance(value, str) else value)
+
+
+DISABLING = {name: vector for name, vector in VECTORS.items() if vector.disables is not None}
+
+
+@pytest.mark.parametrize("vector", DISABLING.values(), ids=DISABLING.keys())
+def test_rfc7606_5_3_the_only_family_in_force_resets(vector: Vector) -> None:
+    assert vector.disables is not None
+    one = replace(context(vector.session), families=frozenset({vector.disables}), disabled=frozenset({Family(1, 2)}))
+    with pytest.raises(NotificationError) as caught:
+        decode_update(vector.body(), one)
+    error = caught.value
+    assert (error.code, error.subcode) == (3, 9)
+    assert error.data == error.octets
+    assert error.octets in vector.body()
+    assert error.attribute in {14, 15}
+    assert str(vector.disables) in error.reason
+
+
+def test_rfc7606_5_3_the_last_family_resets_when_two_fail_at_once() -> None:
+    broken = Vector(OPA + mp("0f", "0001 01", "21") + reach("0002 01", "", P6)).body()
+    two = replace(context(EBGP), families=frozenset({IPV4_UNICAST, IPV6_UNICAST}))
+    with pytest.raises(NotificationError) as caught:
+        decode_update(broken, two)
+    assert (caught.value.code, caught.value.subcode) == (3, 9)
+    three = replace(context(EBGP), families=frozenset({IPV4_UNICAST, IPV6_UNICAST, IPV4_FLOW}))
+    assert {family for family, _ in decode_update(broken, three).disabled} == {IPV4_UNICAST, IPV6_UNICAST}
+
+
+LATER = {
+    "announced": (OPA + REACH6, "", "", 14),
+    "withdrawn": (UNREACH6, "", "", 15),
+    "malformed once more": (OPA + reach("0002 01", "", P6), "", "", 14),
+    "next hop past the end": (OPA + "80 0e 09 0002 01 ff 20010db8 00", "", "", 14),
+    "End-of-RIB": (mp("0f", "0002 01", ""), "", "", None),
+    "announced, IPv4": (BASE, P4, "", None),
+    "withdrawn, IPv4": ("", "", P4, None),
+    "End-of-RIB, IPv4": ("", "", "", None),
+    "malformed, IPv4": (BASE, "21 00", "", None),
+}
+
+
+@pytest.mark.parametrize(("attributes", "nlri", "withdrawn", "code"), LATER.values(), ids=LATER.keys())
+def test_rfc4760_7_a_disabled_family_is_ignored_from_then_on(
+    attributes: str, nlri: str, withdrawn: str, code: int | None
+) -> None:
+    one = context(EBGP)
+    good = Vector(BASE, P4).body()
+    assert decode_update(good, one).announced  # its attributes are in the cache now
+    family = IPV6_UNICAST if attributes not in {"", BASE} else IPV4_UNICAST
+    one.disable(family)
+    got = decode_update(Vector(attributes, nlri, withdrawn).body(), one)
+    assert (got.announced, got.withdrawn, got.end_of_rib, got.disabled) == ([], [], None, ())
+    assert [(fault.treatment, fault.attribute) for fault in got.faults] == [(I, code)]
+    assert got.faults[0].reason == f"{family} was disabled"
+
+
+def test_rfc4760_7_the_other_families_go_on() -> None:
+    one = context(EBGP)
+    one.disable(IPV6_UNICAST)
+    both = decode_update(Vector(BASE + REACH6, P4).body(), one)
+    assert [reach.family for reach in both.announced] == [IPV4_UNICAST]
+    assert [fault.treatment for fault in both.faults] == [I]
+
+
+def test_a_family_that_was_not_negotiated_cannot_end_the_session_by_its_next_hop() -> None:
+    only = replace(context(EBGP), families=frozenset({IPV4_UNICAST}))
+    got = decode_update(Vector(BASE + "80 0e 09 0002 01 ff 20010db8 00", P4).body(), only)
+    assert routes([(r.family, r.nlri) for r in got.announced]) == wanted(IN4)
+    assert [(fault.treatment, fault.attribute) for fault in got.faults] == [(I, 14)]
 
 
 @pytest.mark.parametrize(
