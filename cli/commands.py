@@ -228,7 +228,10 @@ def reload(client: Client, args: argparse.Namespace) -> str:
         return _json(result)
     if not result["changes"]:
         return "reloaded: nothing changed\n"
-    lines = [f"  {render.clean(change['impact'])}: {render.clean(change['text'])}\n" for change in result["changes"]]
+    lines = [
+        f"  {render.clean(change['impact'])}: {render.clean(change['path'])}: {render.clean(change['text'])}\n"
+        for change in result["changes"]
+    ]
     return f"reloaded, {len(lines)} change{'s' if len(lines) > 1 else ''}:\n" + "".join(lines)
 
 

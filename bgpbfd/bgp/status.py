@@ -98,12 +98,6 @@ class PeerStatus:
     def notifications_received(self) -> dict[str, int]:
         return self.tally.notifications_received
 
-    def pending_changes(self) -> tuple[str, ...]:
-        """Names of the settings that differ from those of the live session's OPEN and wait for the next one."""
-        if self._session is None:
-            return ()
-        return open_changes(self._session.settings, self.settings)
-
     def _leader(self) -> Connection | None:
         return max(self._connections.values(), key=lambda c: c.state, default=None)
 

@@ -267,6 +267,12 @@ def diff(old: Config, new: Config) -> list[Change]:
     return changes
 
 
+def waiting_keys(in_force: PeerConfig, wanted: PeerConfig) -> tuple[str, ...]:
+    """The keys of a peer by which a session that began with ``in_force`` differs from one that would begin now."""
+    keys = tuple(key for key in _changed_keys(in_force, wanted) if key not in _APART)
+    return PeerChanged(wanted.id, keys, in_force, wanted).reset_keys
+
+
 def _globals(old: Config, new: Config) -> Iterable[GlobalChanged]:
     for key in ("router_id", "default_as", "bgp_socket", "api_socket", "poll_interval", "cluster_id"):
         if getattr(old, key) != getattr(new, key):

@@ -214,7 +214,7 @@ class Engine:
             self.announcing.pump(neighbor)
 
     def _session_up(self, neighbor: Neighbor, up: bgp.SessionUp) -> None:
-        neighbor.session = up
+        neighbor.session, neighbor.session_config = up, neighbor.config
         neighbor.last_attempt = None
         self.learning.session_up(neighbor, up)
         self.announcing.session_up(neighbor, up)
@@ -236,7 +236,7 @@ class Engine:
     def _session_down(self, neighbor: Neighbor, down: bgp.SessionDown) -> None:
         now = self.clock.now()
         cause = down.cause
-        neighbor.session = None
+        neighbor.session = neighbor.session_config = None
         neighbor.announcer.session_down()
         shown = {key: value for key, value in cause.facts.items() if key != "message"}  # long; `show neighbors` has it
         facts: dict[str, str | int | float] = {"kind": cause.kind.value, **shown}

@@ -48,6 +48,7 @@ class Neighbor:
     confirmed: bool = False  # a connection of its has been confirmed (or has failed to be)
     override: bool | None = None
     session: SessionUp | None = None
+    session_config: PeerConfig | None = None  # with which the live session began
     pump_scheduled: bool = False
     last_attempt: str | None = None  # what the last failed try said, to tell of a change only
     bfd_fault: str | None = None

@@ -14,7 +14,7 @@ import bgpbfd
 from bgpbfd.bgp import events as bgp
 from bgpbfd.bgp.negotiate import Negotiated
 from bgpbfd.bgp.tally import LastFault
-from bgpbfd.config.diff import diff
+from bgpbfd.config.diff import diff, waiting_keys
 from bgpbfd.config.dump import dump_config
 from bgpbfd.config.faults import ConfigError
 from bgpbfd.config.model import Config, PeerConfig
@@ -109,7 +109,7 @@ class Operations(RouteOperations):
                 str(family): engine.rib.count(neighbor.id, family)
                 for family in (sorted(negotiated.families) if negotiated else ())
             },
-            pending_changes=peer.pending_changes(),
+            pending_changes=waiting_keys(neighbor.session_config, config) if neighbor.session_config else (),
             update_faults=dict(peer.update_faults),
             last_update_fault=_fault_record(peer.last_update_fault),
             notifications_sent=dict(peer.notifications_sent),
@@ -296,7 +296,13 @@ class Operations(RouteOperations):
         return self._engine.recorder.select(since, limit, peer)
 
     def version(self) -> dict[str, object]:
-        return {"version": bgpbfd.__version__, "uptime": (self.now() - self.started_at) / 1e6}
+        """Also what became of connections that are no neighbor's: no ``show`` of a neighbor has them."""
+        return {
+            "version": bgpbfd.__version__,
+            "uptime": (self.now() - self.started_at) / 1e6,
+            "connections_refused": self._engine.refused_connections,
+            "connections_dropped": dict(self._engine.connections.discards),
+        }
 
 
 def _fault_record(fault: LastFault | None) -> UpdateFaultRecord | None:

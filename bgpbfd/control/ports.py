@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -96,6 +96,11 @@ class Connections(Protocol):
         """
         ...
 
+    @property
+    def discards(self) -> Mapping[str, int]:
+        """Connections that were closed without asking whose they are, by reason."""
+        ...
+
     def listen(self, addresses: tuple[str, ...]) -> None:
         """Listen on exactly these ``ADDR:PORT``; one that cannot be bound is tried again and reported."""
         ...
@@ -129,7 +134,7 @@ class BfdControl(Protocol):
     async def query(self) -> list[bfd.SessionReport]: ...
 
     @property
-    def discards(self) -> dict[str, int]:
+    def discards(self) -> Mapping[str, int]:
         """Packets that no session could be found for, by reason, as of the last query."""
         ...
 

@@ -110,7 +110,7 @@ def test_reload_of_what_stands_in_the_open_waits_for_the_next_session() -> None:
     a.load(toml(A, 65010, peer(B, 65001, bfd_on=True, routes=ROUTES, extra="hold_timer = 30")))
     world.run(SECOND)
     snapshot = a.operations.neighbor(B)
-    assert (snapshot.state, snapshot.hold_time_s, snapshot.pending_changes) == ("established", 180, ("hold_time_s",))
+    assert (snapshot.state, snapshot.hold_time_s, snapshot.pending_changes) == ("established", 180, ("hold_timer",))
     a.operations.peer_reset(B)
     world.run(3 * SECOND)
     snapshot = a.operations.neighbor(B)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from bgpbfd.core import SECOND, Prefix
 from bgpbfd.config.model import StaticRoute
+from bgpbfd.core import SECOND, Prefix
 from bgpbfd.wire.attributes import PathAttributes
-from bgpbfd.wire.iana import MessageType
 from tests.sim.engine_world import Host, World
 
 A, B = "10.0.0.1", "10.0.0.2"
@@ -182,7 +181,7 @@ def test_a_dynamic_neighbor_kept_out_for_ever_is_let_in_by_a_reset_or_a_reload()
     advertise(a, *some(3))
     world.run(50 * SECOND)
     assert b.state(A) == "idle"
-    b.load(toml(B, 65002, peer("10.0.0.0/24", 65001, "max_prefixes = 9")))
+    b.load(toml(B, 65002, peer("10.0.0.0/24", 65001,)))
     world.run(150 * SECOND)
     assert b.state(A) == "established"
 
@@ -205,3 +204,33 @@ def test_a_disabled_dynamic_neighbor_stays_away() -> None:
     b.operations.peer_enable(A)
     world.run(100 * SECOND)
     assert a.state(B) == "established"
+
+
+# -- reloads -----------------------------------------------------------------------------------------------
+
+
+def test_what_waits_for_the_next_session_is_told_in_the_file_s_words() -> None:
+    world, _, b = pair("ttl_security = 1", 'add_path = "both"', "hold_timer = 90")
+    assert b.operations.neighbor(A).pending_changes == ()
+    b.load(
+        toml(B, 65002, peer(A, 65001, "ttl_security = 2", "hold_timer = 60", 'description = "a"', "max_prefixes = 9"))
+    )
+    world.run(SECOND)
+    assert b.state(A) == "established"
+    assert sorted(b.operations.neighbor(A).pending_changes) == ["add_path", "hold_timer", "ttl_security"]
+    b.operations.peer_reset(A)
+    world.run(4 * SECOND)
+    assert b.state(A) == "established"
+    assert b.operations.neighbor(A).pending_changes == ()
+    assert b.targets[A].options.minimum_ttl == 254
+
+
+def test_connections_that_are_no_neighbor_s_are_counted_where_an_operator_finds_them() -> None:
+    world, _, b = pair()
+    b.discards["its password is not in force"] = 2
+    c = world.host("10.0.0.3", toml("10.0.0.3", 65003, peer(B, 65002)))
+    world.run(SECOND)
+    assert c.state(B) != "established"
+    version = b.operations.version()
+    assert version["connections_dropped"] == {"its password is not in force": 2}
+    assert version["connections_refused"] in range(1, 4)
