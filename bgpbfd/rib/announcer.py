@@ -118,8 +118,8 @@ class Announcer:
 
         For use by ``wanted`` and ``wanted_paths``. Only while the session is up; "the session is not up" otherwise.
         """
-        hit = self._shared.get((id(attributes), id(learned_from), id(family), source))
-        if hit is not None:
+        hit = self._shared.get(id(attributes))
+        if hit is not None and hit[2] is learned_from and hit[3] is family and hit[4] == source:
             return hit[0]
         if self._exporter is None:
             return _NOT_UP

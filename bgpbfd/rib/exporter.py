@@ -22,11 +22,10 @@ from bgpbfd.wire.attributes import PathAttributes
 
 MAX_WEIGHT = 32 << 20  # octets, roughly
 
-_Key: TypeAlias = tuple[int, int, int, str]
 _Result: TypeAlias = PathAttributes | str
-Shared: TypeAlias = dict[_Key, tuple[_Result, PathAttributes, PeerInfo | None, Family]]
-"""Results that hold for every prefix, by id(attributes), id(learned_from), id(family) and source; what has these ids
-stands behind the result.
+Shared: TypeAlias = dict[int, tuple[_Result, PathAttributes, PeerInfo | None, Family, str]]
+"""Results that hold for every prefix, by id(attributes): of the last case of these attributes, whose ``learned_from``,
+family and source have to be compared; nearly all that share attributes share these, too.
 """
 
 
@@ -51,7 +50,7 @@ class Exporter:
         policy = context.policy
         self._by_prefix: Policy | None = policy if policy is not None and policy.depends_on_prefix else None
         self._values: dict[tuple[PathAttributes, int, Family, str], tuple[_Result, PeerInfo | None]] = {}
-        self._prepared: dict[_Key, _Prepared] = {}
+        self._prepared: dict[tuple[int, int, int, str], _Prepared] = {}
         self._finished: dict[tuple[PathAttributes, int, Family, bool], tuple[_Result, PeerInfo | None]] = {}
         self._weight = 0
 
@@ -69,7 +68,7 @@ class Exporter:
             self._make_room(attributes, outcome.result)
             self._values[by_value] = known
         self._make_room(attributes)
-        self.shared[id(attributes), id(learned_from), id(family), source] = (known[0], attributes, learned_from, family)
+        self.shared[id(attributes)] = (known[0], attributes, learned_from, family, source)
         return known[0]
 
     def flow(self, attributes: PathAttributes, learned_from: PeerInfo, family: Family, nlri: bytes) -> _Result:
