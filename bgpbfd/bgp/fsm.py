@@ -42,12 +42,12 @@ from bgpbfd.wire.messages import (
     decode_notification,
     decode_open,
     decode_route_refresh,
-    describe_notification,
     encode_message,
     encode_notification,
     encode_open,
     encode_route_refresh,
 )
+from bgpbfd.wire.notification_text import describe_notification
 from bgpbfd.wire.update import UpdateContext, UpdateFault, decode_update
 
 LARGE_HOLD_TIME: Final[Micros] = 240 * SECOND  # RFC 4271 §8.2.2: "a value of 4 minutes is suggested"
@@ -473,5 +473,8 @@ class Connection:
         self._owner.ended(self, was, cause, now)
 
     def _cause(self, kind: CauseKind, text: str, notification: Notification, now: Instant) -> Cause:
-        facts: dict[str, str | int | float] = {"data": notification.data.hex()} if notification.data else {}
+        data = notification.data
+        facts: dict[str, str | int | float] = {"data": data[:SHOWN_OCTETS].hex()} if data else {}
+        if len(data) > SHOWN_OCTETS:
+            facts["data_length"] = len(data)
         return told(Cause(kind, text, now, facts=facts), notification)

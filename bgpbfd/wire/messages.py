@@ -6,16 +6,13 @@ from dataclasses import dataclass
 from struct import Struct
 
 from bgpbfd.core import Family
-from bgpbfd.wire.buffer import Buffer, BufferReadError, clean_text
+from bgpbfd.wire.buffer import Buffer, BufferReadError
 from bgpbfd.wire.capabilities import Capability
 from bgpbfd.wire.iana import (
-    CeaseSubcode,
     ErrorCode,
-    FsmSubcode,
     HeaderSubcode,
     MessageType,
     OpenSubcode,
-    UpdateSubcode,
 )
 
 MARKER = b"\xff" * 16
@@ -299,83 +296,3 @@ def encode_shutdown_communication(text: str, limit: int = 128) -> bytes:
 def encode_prefix_limit(family: Family, limit: int) -> bytes:
     """Data of Cease 6/1 (RFC 4486 §4): the family and how many of its prefixes are too many."""
     return family.afi.to_bytes(2, "big") + bytes((family.safi,)) + min(limit, 0xFFFFFFFF).to_bytes(4, "big")
-
-
-def shutdown_communication(n: Notification) -> str | None:
-    """What the operator at the other end wrote, fit for display; None without a message. Looks into a hard reset."""
-    if n.code != ErrorCode.CEASE:
-        return None
-    if n.subcode == CeaseSubcode.HARD_RESET and len(n.data) >= 2:
-        wrapped = decode_notification(n.data)
-        return None if wrapped.subcode == CeaseSubcode.HARD_RESET else shutdown_communication(wrapped)
-    if n.subcode not in {CeaseSubcode.ADMINISTRATIVE_SHUTDOWN, CeaseSubcode.ADMINISTRATIVE_RESET} or not n.data:
-        return None
-    return clean_text(n.data[1 : 1 + n.data[0]]) or None
-
-
-_CODE_NAMES: dict[int, str] = {
-    ErrorCode.MESSAGE_HEADER: "Message Header Error",
-    ErrorCode.OPEN_MESSAGE: "OPEN Message Error",
-    ErrorCode.UPDATE_MESSAGE: "UPDATE Message Error",
-    ErrorCode.HOLD_TIMER_EXPIRED: "Hold Timer Expired",
-    ErrorCode.FSM: "Finite State Machine Error",
-    ErrorCode.CEASE: "Cease",
-    ErrorCode.ROUTE_REFRESH: "ROUTE-REFRESH Message Error",
-    ErrorCode.SEND_HOLD_TIMER_EXPIRED: "Send Hold Timer Expired",
-}
-_SUBCODE_NAMES: dict[tuple[int, int], str] = {
-    (ErrorCode.MESSAGE_HEADER, HeaderSubcode.CONNECTION_NOT_SYNCHRONIZED): "Connection Not Synchronized",
-    (ErrorCode.MESSAGE_HEADER, HeaderSubcode.BAD_MESSAGE_LENGTH): "Bad Message Length",
-    (ErrorCode.MESSAGE_HEADER, HeaderSubcode.BAD_MESSAGE_TYPE): "Bad Message Type",
-    (ErrorCode.OPEN_MESSAGE, OpenSubcode.UNSUPPORTED_VERSION_NUMBER): "Unsupported Version Number",
-    (ErrorCode.OPEN_MESSAGE, OpenSubcode.BAD_PEER_AS): "Bad Peer AS",
-    (ErrorCode.OPEN_MESSAGE, OpenSubcode.BAD_BGP_IDENTIFIER): "Bad BGP Identifier",
-    (ErrorCode.OPEN_MESSAGE, OpenSubcode.UNSUPPORTED_OPTIONAL_PARAMETER): "Unsupported Optional Parameter",
-    (ErrorCode.OPEN_MESSAGE, 5): "Authentication Failure",  # deprecated, as 3/7
-    (ErrorCode.OPEN_MESSAGE, OpenSubcode.UNACCEPTABLE_HOLD_TIME): "Unacceptable Hold Time",
-    (ErrorCode.OPEN_MESSAGE, OpenSubcode.UNSUPPORTED_CAPABILITY): "Unsupported Capability",
-    (ErrorCode.OPEN_MESSAGE, OpenSubcode.ROLE_MISMATCH): "Role Mismatch",
-    (ErrorCode.UPDATE_MESSAGE, UpdateSubcode.MALFORMED_ATTRIBUTE_LIST): "Malformed Attribute List",
-    (ErrorCode.UPDATE_MESSAGE, UpdateSubcode.UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE): "Unrecognized Well-known Attribute",
-    (ErrorCode.UPDATE_MESSAGE, UpdateSubcode.MISSING_WELL_KNOWN_ATTRIBUTE): "Missing Well-known Attribute",
-    (ErrorCode.UPDATE_MESSAGE, UpdateSubcode.ATTRIBUTE_FLAGS): "Attribute Flags Error",
-    (ErrorCode.UPDATE_MESSAGE, UpdateSubcode.ATTRIBUTE_LENGTH): "Attribute Length Error",
-    (ErrorCode.UPDATE_MESSAGE, UpdateSubcode.INVALID_ORIGIN): "Invalid ORIGIN Attribute",
-    (ErrorCode.UPDATE_MESSAGE, 7): "AS Routing Loop",
-    (ErrorCode.UPDATE_MESSAGE, UpdateSubcode.INVALID_NEXT_HOP): "Invalid NEXT_HOP Attribute",
-    (ErrorCode.UPDATE_MESSAGE, UpdateSubcode.OPTIONAL_ATTRIBUTE): "Optional Attribute Error",
-    (ErrorCode.UPDATE_MESSAGE, UpdateSubcode.INVALID_NETWORK_FIELD): "Invalid Network Field",
-    (ErrorCode.UPDATE_MESSAGE, UpdateSubcode.MALFORMED_AS_PATH): "Malformed AS_PATH",
-    (ErrorCode.FSM, FsmSubcode.OPEN_SENT): "Unexpected Message in OpenSent State",
-    (ErrorCode.FSM, FsmSubcode.OPEN_CONFIRM): "Unexpected Message in OpenConfirm State",
-    (ErrorCode.FSM, FsmSubcode.ESTABLISHED): "Unexpected Message in Established State",
-    (ErrorCode.CEASE, CeaseSubcode.MAXIMUM_PREFIXES): "Maximum Number of Prefixes Reached",
-    (ErrorCode.CEASE, CeaseSubcode.ADMINISTRATIVE_SHUTDOWN): "Administrative Shutdown",
-    (ErrorCode.CEASE, CeaseSubcode.PEER_DECONFIGURED): "Peer De-configured",
-    (ErrorCode.CEASE, CeaseSubcode.ADMINISTRATIVE_RESET): "Administrative Reset",
-    (ErrorCode.CEASE, CeaseSubcode.CONNECTION_REJECTED): "Connection Rejected",
-    (ErrorCode.CEASE, CeaseSubcode.CONFIGURATION_CHANGE): "Other Configuration Change",
-    (ErrorCode.CEASE, CeaseSubcode.CONNECTION_COLLISION): "Connection Collision Resolution",
-    (ErrorCode.CEASE, CeaseSubcode.OUT_OF_RESOURCES): "Out of Resources",
-    (ErrorCode.CEASE, CeaseSubcode.HARD_RESET): "Hard Reset",
-    (ErrorCode.CEASE, CeaseSubcode.BFD_DOWN): "BFD Down",
-    (ErrorCode.ROUTE_REFRESH, 1): "Invalid Message Length",
-}
-
-
-def describe_notification(n: Notification) -> str:
-    """One line for people: names where we have them, numbers elsewhere, the operator's message if there is one."""
-    name = _CODE_NAMES.get(n.code)
-    if name is None:
-        return f"code {n.code}, subcode {n.subcode}"
-    subname = _SUBCODE_NAMES.get((n.code, n.subcode))
-    if subname is None:
-        return name if n.subcode == 0 else f"{name}, subcode {n.subcode}"
-    text = f"{name}, {subname}"
-    if n.code == ErrorCode.CEASE and n.subcode == CeaseSubcode.HARD_RESET and len(n.data) >= 2:
-        wrapped = decode_notification(n.data)
-        if wrapped.code == ErrorCode.CEASE and wrapped.subcode == CeaseSubcode.HARD_RESET:
-            return text  # RFC 8538 §3.1 wraps once
-        return f"{text} ({describe_notification(wrapped)})"
-    message = shutdown_communication(n)
-    return text if message is None else f'{text}: "{message}"'

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bgpbfd.core import AFI_IPV4, AFI_IPV6, IPV4_FLOW, IPV4_UNICAST, IPV6_FLOW, IPV6_UNICAST, Family, Prefix
-from bgpbfd.wire import flowspec, flowspec_text, messages, text, update
+from bgpbfd.wire import flowspec, flowspec_text, messages, notification_text, text, update
 from bgpbfd.wire.attributes import PathAttributes, Segment, UnknownAttribute
 from bgpbfd.wire.bfd import ControlPacket, Discard, pull_control, push_control
 from bgpbfd.wire.capabilities import Capability, describe_capability, parse_capabilities
@@ -240,8 +240,8 @@ def decode(kind: int, body: bytes) -> None:
                         update.decode_update(body, one)
             case 3:
                 notification = messages.decode_notification(body)
-                messages.shutdown_communication(notification)
-                assert messages.describe_notification(notification)
+                notification_text.shutdown_communication(notification)
+                assert notification_text.describe_notification(notification)
             case 5:
                 messages.decode_route_refresh(body)
 

@@ -131,3 +131,17 @@ def test_a_reset_names_the_attribute_at_fault(attributes: str, nlri: str, attrib
     fault = driver.peer.last_update_fault
     assert fault is not None
     assert (fault.treatment, fault.attribute) == ("session-reset", attribute)
+
+
+def test_the_data_of_a_notification_is_shown_to_512_octets() -> None:
+    """It outlives the session in the record of events, and a peer can send 65 kB of it again and again."""
+    driver, conn = session()
+    ended = one(driver.receive(conn, message(3, b"\x06\x63" + bytes(4000))), SessionDown).cause
+    assert ended.facts == {"data": bytes(512).hex(), "data_length": 4000}
+    assert ended.text == "peer sent Cease, subcode 99"
+
+
+def test_the_data_of_a_notification_is_told_in_words() -> None:
+    driver, conn = session()
+    ended = one(driver.receive(conn, message(3, b"\x06\x01" + bytes.fromhex("0001 01 00000064"))), SessionDown).cause
+    assert ended.text == "peer sent Cease, Maximum Number of Prefixes Reached: ipv4 unicast, at most 100"

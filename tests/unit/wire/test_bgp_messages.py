@@ -22,14 +22,13 @@ from bgpbfd.wire.messages import (
     decode_notification,
     decode_open,
     decode_route_refresh,
-    describe_notification,
     encode_message,
     encode_notification,
     encode_open,
     encode_route_refresh,
     encode_shutdown_communication,
-    shutdown_communication,
 )
+from bgpbfd.wire.notification_text import describe_notification, shutdown_communication
 
 OPEN_HEAD = "04 fdf2 00b4 c000020a"  # version 4, AS 65010, hold 180, 192.0.2.10
 
@@ -382,11 +381,85 @@ def test_rfc9003_lying_length_gives_what_is_there() -> None:
         (Notification(77, 5), "code 77, subcode 5"),
         (Notification(7, 1, b"x"), "ROUTE-REFRESH Message Error, Invalid Message Length"),
         (Notification(8, 0), "Send Hold Timer Expired"),
-        (Notification(5, 3, b"\x01"), "Finite State Machine Error, Unexpected Message in Established State"),
+        (Notification(5, 3), "Finite State Machine Error, Unexpected Message in Established State"),
+        (Notification(5, 0), "Finite State Machine Error"),
+        (Notification(6, 8), "Cease, Out of Resources"),
     ],
 )
 def test_notifications_in_words(message: Notification, text: str) -> None:
     assert describe_notification(message) == text
+
+
+@pytest.mark.parametrize(
+    ("code", "subcode", "data", "words"),
+    [
+        # RFC 4271 §6.1, §6.2
+        (1, 2, "0012", "length 18"),
+        (1, 3, "09", "type 9"),
+        (2, 1, "0004", "it supports version 4"),
+        (2, 1, "0400", "it supports version 4"),
+        (2, 1, "04", "it supports version 4"),
+        (2, 2, "fde9", "AS 65001"),
+        (2, 2, "0001fde9", "AS 130537"),
+        (2, 3, "c0000201", "192.0.2.1"),
+        (2, 6, "0001", "1 s"),
+        # RFC 5492 §5
+        (2, 7, "0104 0002 0001 4104 0000fde9", "multiprotocol ipv6 unicast, 4-octet AS 65001"),
+        (2, 7, "c801aa", "capability 200: 0xaa"),
+        (2, 7, "0200 4906 03611b62 0163", "route refresh, host name ab.c"),
+        # RFC 4271 §6.3
+        (3, 2, "40630107", "attribute 99"),
+        (3, 3, "03", "NEXT_HOP"),
+        (3, 3, "05", "LOCAL_PREF"),
+        (3, 4, "c0010100", "ORIGIN"),
+        (3, 5, "4003 03 c00002", "NEXT_HOP"),
+        (3, 6, "40010107", "ORIGIN"),
+        (3, 8, "400304e0000001", "NEXT_HOP"),
+        (3, 9, "800e0000", "MP_REACH_NLRI"),
+        (3, 9, "900f ffff", "MP_UNREACH_NLRI"),
+        # RFC 6608 §3
+        (5, 1, "02", "UPDATE"),
+        (5, 2, "05", "ROUTE-REFRESH"),
+        (5, 3, "01", "OPEN"),
+        (5, 0, "ff", "type 255"),
+        # RFC 4486 §4
+        (6, 1, "0001 01 00000064", "ipv4 unicast, at most 100"),
+        (6, 1, "0019 46 ffffffff", "afi 25 safi 70, at most 4294967295"),
+        (6, 9, "06 01 0002 01 00000005", None),
+        # RFC 7313 §5
+        (7, 1, "ff" * 16 + "001805 0001 01 01 00", "subtype 1 of ipv4 unicast in 24 octets"),
+    ],
+)
+def test_the_data_of_a_notification_in_words(code: int, subcode: int, data: str, words: str | None) -> None:
+    head = describe_notification(Notification(code, subcode))
+    got = describe_notification(Notification(code, subcode, bytes.fromhex(data)))
+    if words is None:  # RFC 8538 §3.1: the inner one's words
+        inner = "Cease, Maximum Number of Prefixes Reached: ipv6 unicast, at most 5"
+        assert got == f"Cease, Hard Reset ({inner})"
+    else:
+        assert got == f"{head}: {words}"
+
+
+@pytest.mark.parametrize(
+    ("code", "subcode", "data"),
+    [
+        (1, 1, "ff"), (1, 2, "00"), (1, 3, "0901"), (2, 1, "000400"), (2, 2, "fd"), (2, 3, "c00002"), (2, 6, "5a"),
+        (2, 7, "01"), (2, 7, "0104 0001"), (3, 1, "40010100"), (3, 2, "40"), (3, 3, "0300"), (3, 5, "4003"),
+        (3, 10, "21"), (3, 11, "4002"), (4, 0, "00"), (5, 3, "0100"), (6, 1, "0001"), (6, 1, "0001 01 00000064 00"),
+        (6, 5, "00"), (6, 10, "00"), (7, 1, "0001 01 01"), (8, 0, "00"),
+    ],
+)  # fmt: skip
+def test_data_that_says_nothing_known_is_left_out(code: int, subcode: int, data: str) -> None:
+    bare = describe_notification(Notification(code, subcode))
+    assert describe_notification(Notification(code, subcode, bytes.fromhex(data))) == bare
+
+
+@pytest.mark.parametrize("capability", ["4920" + "1f" + "1b5d303b" * 7 + "e280ae" + "00", "c8ff" + "00" * 255, "0200"])
+def test_the_words_of_data_are_printable_and_short(capability: str) -> None:
+    text = describe_notification(Notification(2, 7, bytes.fromhex(capability) * 15))
+    assert text.startswith("OPEN Message Error, Unsupported Capability: ")
+    assert text.isprintable()
+    assert len(text) < 300
 
 
 # -- ROUTE-REFRESH -----------------------------------------------------------------------------------------

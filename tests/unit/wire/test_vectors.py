@@ -26,11 +26,11 @@ from bgpbfd.wire.messages import (
     decode_notification,
     decode_open,
     decode_route_refresh,
-    describe_notification,
     encode_notification,
     encode_open,
     encode_route_refresh,
 )
+from bgpbfd.wire.notification_text import describe_notification
 from bgpbfd.wire.update import (
     Reach,
     Unreach,
