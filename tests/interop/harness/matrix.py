@@ -87,6 +87,9 @@ lacks(["gobgp", "exabgp", "openbgpd"], ["multihop"], "what is between is no matt
 _RESTARTS = ("graceful restart, theirs", "graceful restart, ours", "graceful restart after a NOTIFICATION")
 lacks(["exabgp"], _RESTARTS, "keeps no table, neither its own nor ours")
 lacks(["openbgpd"], _RESTARTS, "7.7 has the End-of-RIB marker alone")
+lacks(["bird"], ["graceful restart after a NOTIFICATION"], "no RFC 8538")
+lacks(["gobgp"], ["graceful restart after a NOTIFICATION"], "has it; no test yet")
+lacks(["gobgp", "exabgp", "openbgpd"], ["link-local sessions"], "no test yet")
 
 
 def peer_of(name: str) -> str | None:
