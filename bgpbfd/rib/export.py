@@ -319,8 +319,8 @@ def _self_ipv6(context: ExportContext) -> bytes | str:
         if link_local is None:
             return "no local IPv6 address to use as next hop towards this peer"
         # RFC 2545 §3 wants a global address first; where there is none, the link-local one stands in its place, as FRR
-        # sends it. Of the forms in use it is the one that BIRD, FRR, GoBGP and OpenBGPD were all seen to take: with "::"
-        # before it GoBGP has no next hop, and alone, in 16 octets, it is for those who agreed on it (capability 77).
+        # sends it. Of the forms in use it is the one that BIRD, FRR, GoBGP and OpenBGPD were all seen to take: after
+        # "::" it is no next hop for GoBGP, and alone, in 16 octets, it is for those who agreed on it (capability 77).
         return link_local + link_local
     return unicast if link_local is None else unicast + link_local
 
