@@ -167,6 +167,9 @@ def neighbor_record(peer: dict[str, Any]) -> str:
         ("From network", peer["network"] if peer["dynamic"] else None),
         ("BFD", peer["bfd"]),
         ("TCP connection", " → ".join(connection) if connection else None),
+        ("TCP MD5", "yes" if peer["md5"] else None),
+        ("TTL security", _hops(peer["ttl_security"])),
+        ("Multihop", _hops(peer["multihop"])),
         ("Hold time", _hold_time(peer)),
         ("Last received", _ago(peer["last_received"])),
         ("Last sent", _ago(peer["last_sent"])),
@@ -184,6 +187,7 @@ def neighbor_record(peer: dict[str, Any]) -> str:
         ("ADD-PATH", _add_path(peer)),
         ("Extended next hop", ", ".join(peer["extended_next_hop"]) or None),
         ("Graceful restart", _restart(peer)),
+        ("Stale routes", None if peer["stale_until"] is None else f"kept until {moment(peer['stale_until'])}"),
         ("UPDATE faults", peer["update_faults"]),
         *_update_fault(peer["last_update_fault"]),
         ("NOTIFICATIONs received", peer["notifications_received"]),
@@ -223,7 +227,11 @@ def _restart(peer: dict[str, Any]) -> str | None:
     text = f"the peer's restart time {peer['restart_time']} s"
     if peer["restart_notification"]:
         text += ", NOTIFICATIONs included"
-    return text if peer["stale_until"] is None else f"{text}; its routes are stale until {moment(peer['stale_until'])}"
+    return text
+
+
+def _hops(number: int | None) -> str | None:
+    return None if number is None else f"{number} hop{'' if number == 1 else 's'}"
 
 
 def _update_fault(fault: dict[str, Any] | None) -> list[tuple[str, object]]:

@@ -127,6 +127,9 @@ def peer_detail(peer: NeighborSnapshot, clock: Clock) -> Json:
         "import_policy": peer.import_policy,
         "export_policy": peer.export_policy,
         "max_prefixes": peer.max_prefixes,
+        "md5": peer.md5,
+        "ttl_security": peer.ttl_security,
+        "multihop": peer.multihop,
     }
 
 

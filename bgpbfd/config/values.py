@@ -99,7 +99,9 @@ def seconds(low: float, high: float) -> Parser[float]:
 
 def choice(*names: str) -> Parser[str]:
     def parse(value: object) -> str:
-        text = string(value)
+        if not isinstance(value, str):
+            raise wrong_type("one of " + ", ".join(map(repr, names)), value)
+        text = value
         if text not in names:
             raise ValueError(f"{shown(text)} is unknown; {did_you_mean(text, names)}")
         return text

@@ -195,7 +195,7 @@ class Learning:
         elif count * 100 >= limit.limit * limit.warning:
             if not neighbor.limit_warned:
                 neighbor.limit_warned = True
-                text = f"the peer has sent {count} prefixes: {limit.warning} % of max_prefixes = {limit.limit}"
+                text = f"the peer has sent {count} prefixes, max_prefixes = {limit.limit} (told at {limit.warning} %)"
                 host.recorder.add("max-prefixes-warning", text, now, peer=neighbor.id, level="warning")
         else:
             neighbor.limit_warned = False

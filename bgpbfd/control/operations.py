@@ -127,6 +127,9 @@ class Operations(RouteOperations):
             import_policy=config.import_policy,
             export_policy=config.export_policy,
             max_prefixes=None if config.max_prefixes is None else config.max_prefixes.limit,
+            md5=config.md5_password is not None,
+            ttl_security=config.ttl_security,
+            multihop=config.multihop,
         )
 
     @staticmethod

@@ -92,6 +92,9 @@ class NeighborSnapshot:
     import_policy: str | None = None
     export_policy: str | None = None
     max_prefixes: int | None = None
+    md5: bool = False  # RFC 2385, configured as the two below
+    ttl_security: int | None = None  # hops, RFC 5082
+    multihop: int | None = None
 
 
 @dataclass(slots=True, frozen=True)

@@ -270,11 +270,15 @@ def _describe_fqdn(one: Capabilities) -> str:
     return f"host name {host}{'.' + domain if domain else ''}"
 
 
+def _afi_name(afi: int) -> str:
+    return "ipv6" if afi == AFI_IPV6 else f"afi {afi}"
+
+
 _DESCRIBE: dict[int, Callable[[Capabilities], str]] = {
     CapabilityCode.MULTIPROTOCOL: lambda c: f"multiprotocol {_join([str(f) for f in c.families or ()])}",
     CapabilityCode.ROUTE_REFRESH: lambda c: "route refresh",
     CapabilityCode.EXTENDED_NEXT_HOP: lambda c: (
-        "extended next hop: " + _join([f"{family} over afi {afi}" for family, afi in c.extended_next_hop])
+        "extended next hop: " + _join([f"{family} over {_afi_name(afi)}" for family, afi in c.extended_next_hop])
     ),
     CapabilityCode.EXTENDED_MESSAGE: lambda c: "extended message",
     CapabilityCode.ROLE: lambda c: f"role {ROLE_NAMES.get(c.role or 0, str(c.role))}",

@@ -75,7 +75,10 @@ def test_show_neighbor_detail(daemon: Daemon, words: tuple[str, ...]) -> None:
         "NOTIFICATIONs received  6/2 2",
         "customer, the peer's provider",
         "receive ipv4 unicast",
-        "restart time 120 s, NOTIFICATIONs included; its routes are stale until",
+        "restart time 120 s, NOTIFICATIONs included",
+        "Stale routes            kept until 20",
+        "TCP MD5                 yes",
+        "TTL security            1 hop\n",
         "Import policy           no-defaults",
         "NOTIFICATION 6/2",
     ):
@@ -275,7 +278,7 @@ def test_neighbor_commands(daemon: Daemon) -> None:
 
 def test_clear_and_reload(daemon: Daemon) -> None:
     assert "2 BFD sessions" in good(daemon.ctl("clear", "bfd", "counters"))
-    assert good(daemon.ctl("reload")) == "reloaded, 1 change:\n  soft: peer x: added\n"
+    assert good(daemon.ctl("reload")) == 'reloaded, 1 change:\n  soft: peers["x"]: peer x: added\n'
     daemon.engine.result = ReloadResult(True)
     assert good(daemon.ctl("reload")) == "reloaded: nothing changed\n"
 

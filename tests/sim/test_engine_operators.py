@@ -181,7 +181,16 @@ def test_a_dynamic_neighbor_kept_out_for_ever_is_let_in_by_a_reset_or_a_reload()
     advertise(a, *some(3))
     world.run(50 * SECOND)
     assert b.state(A) == "idle"
-    b.load(toml(B, 65002, peer("10.0.0.0/24", 65001,)))
+    b.load(
+        toml(
+            B,
+            65002,
+            peer(
+                "10.0.0.0/24",
+                65001,
+            ),
+        )
+    )
     world.run(150 * SECOND)
     assert b.state(A) == "established"
 

@@ -85,6 +85,8 @@ TOR = NeighborSnapshot(
     end_of_rib=("ipv4 unicast",),
     import_policy="no-defaults",
     max_prefixes=1000,
+    md5=True,
+    ttl_security=1,
 )
 SPINE = replace(
     TOR,

@@ -156,6 +156,7 @@ async def test_show_peer_detail_of_all_is_a_list_and_of_one_an_object(api: Api) 
         "add_path_receive": ["ipv4 unicast"], "add_path_send": [], "extended_next_hop": ["ipv4 unicast"],
         "restart_time": 120, "restart_notification": True, "stale_until": 1_700_000_000.0 + 5030,
         "end_of_rib": ["ipv4 unicast"], "import_policy": "no-defaults", "export_policy": None, "max_prefixes": 1000,
+        "md5": True, "ttl_security": 1, "multihop": None,
     }  # fmt: skip
     assert {key: one[key] for key in in_depth} == in_depth
     assert len(one["capabilities"]) == 3

@@ -134,7 +134,7 @@ def test_wrong_lengths_are_not_in_force_but_kept(bad: Capability) -> None:
         (four_octet_as(65001), "4-octet AS 65001"),
         (cap(9, "00"), "role provider"),
         (cap(9, "07"), "role 7"),
-        (cap(5, "0001 0001 0002"), "extended next hop: ipv4 unicast over afi 2"),
+        (cap(5, "0001 0001 0002"), "extended next hop: ipv4 unicast over ipv6"),
         (
             graceful_restart(True, True, 120, [(IPV4_UNICAST, True)]),
             "graceful restart: time 120 s, restarting, notification, ipv4 unicast (forwarding kept)",
