@@ -188,8 +188,8 @@ class AnnouncerMachine(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.rib.session_up(OUTER, OUTER_INFO)
-        self.rib.session_up(INNER, INNER_INFO, add_path=V4)
+        list(self.rib.session_up(OUTER, OUTER_INFO))
+        list(self.rib.session_up(INNER, INNER_INFO, add_path=V4))
 
     # The engine's part: our own routes first, then what others taught us.
 
@@ -262,9 +262,10 @@ class AnnouncerMachine(RuleBasedStateMachine):
 
     @rule(feeder=st.sampled_from([OUTER, INNER]))
     def feeder_resets(self, feeder: PeerId) -> None:
-        self.changed(self.rib.flush(feeder), PREFIXES)
+        list(self.rib.flush(feeder))
+        self.changed([(prefix.family, prefix.nlri) for prefix in PREFIXES], [])
         info, add_path = (OUTER_INFO, NONE) if feeder == OUTER else (INNER_INFO, V4)
-        self.rib.session_up(feeder, info, add_path=add_path)
+        list(self.rib.session_up(feeder, info, add_path=add_path))
 
     def changed(self, changed: list[tuple[Family, bytes]], touched: list[Prefix]) -> None:
         self.now += 1
