@@ -12,7 +12,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -33,7 +33,7 @@ from bgpbfd.control.snapshot import (
     ReloadResult,
     RouteSnapshot,
 )
-from bgpbfd.core import Instant, PeerId, Prefix
+from bgpbfd.core import Instant, Prefix
 from bgpbfd.wire.flowspec_text import nlri_matches
 
 log = logging.getLogger("bgpbfd.api")
@@ -192,7 +192,7 @@ async def show_peer_detail(context: Context, peer: Any = None) -> LongList | Jso
 @method
 def peer_enable(context: Context, peer: Any) -> Json:
     found = _neighbor(context, peer)
-    context.engine.peer_enable(found)
+    context.engine.peer_enable(found.peer)
     return _peer_state(context, found)
 
 
@@ -203,33 +203,36 @@ def peer_disable(context: Context, peer: Any, message: Any = "") -> Json:
     text = _text("message", message) or ""
     if len(text.encode("utf-8", "replace")) > SHUTDOWN_MESSAGE_MAX:
         raise Refused("message", f"at most {SHUTDOWN_MESSAGE_MAX} octets of UTF-8 fit a shutdown communication")
-    context.engine.peer_disable(found, text)
+    context.engine.peer_disable(found.peer, text)
     return _peer_state(context, found)
 
 
 @method
 def peer_reset(context: Context, peer: Any) -> Json:
     found = _neighbor(context, peer)
-    context.engine.peer_reset(found)
+    context.engine.peer_reset(found.peer)
     return _peer_state(context, found)
 
 
 @method
 def peer_refresh(context: Context, peer: Any) -> Json:
     found = _neighbor(context, peer)
-    context.engine.peer_refresh(found)
+    context.engine.peer_refresh(found.peer)
     return _peer_state(context, found)
 
 
-def _neighbor(context: Context, peer: Any) -> PeerId:
+def _neighbor(context: Context, peer: Any) -> NeighborSnapshot:
     name = _text("peer", peer)
     if name is None:
         raise Refused("peer", "name a neighbor by its address or description")
-    return context.engine.neighbor(name).peer
+    return context.engine.neighbor(name)
 
 
-def _peer_state(context: Context, peer: PeerId) -> Json:
-    found = context.engine.neighbor(peer)
+def _peer_state(context: Context, before: NeighborSnapshot) -> Json:
+    try:
+        found = context.engine.neighbor(before.peer)
+    except Refused:  # a dynamic neighbor goes with its connection
+        found = replace(before, state="idle")
     return {"peer": found.peer, "description": found.description, "enabled": found.enabled, "state": found.state}
 
 
