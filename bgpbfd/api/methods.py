@@ -420,7 +420,7 @@ def _peers(context: Context, peers: Any) -> list[str] | None:
     found = []
     for index, name in enumerate(names):
         try:
-            found.append(_neighbor(context, name))
+            found.append(_neighbor(context, name).peer)
         except Refused as refused:
             raise Refused(f"peers[{index}]", refused.reason) from None
     return found
@@ -434,7 +434,7 @@ async def show_events(context: Context, since: Any = 0, limit: Any = 100, peer: 
     """Oldest first: the latest ``limit``, or those after number ``since``."""
     first = _number("since", since, 0, 2**63, default=0)
     most = _number("limit", limit, 1, PAGE_MAX, default=100)
-    records = context.engine.events(first, most, None if peer is None else _neighbor(context, peer))
+    records = context.engine.events(first, most, None if peer is None else _neighbor(context, peer).peer)
     clock = context.clock()
     return await _encode(records, lambda record: views.event(record, clock))
 
