@@ -5,13 +5,15 @@
 - RFC 7313 §4: between BoRR and EoRR likewise.
 - RFC 7606 §2: a family whose routes cannot be told any more is disabled, and all that was learned of it goes.
 - RFC 4486 §4: more prefixes than allowed end the session.
-- A changed import policy is applied to what is there, in slices, and the neighbor is asked to send again.
+- A changed import policy is applied to what is there, and the neighbor is asked to send again.
+
+What goes through a neighbor's whole table does it in slices, one a turn of the loop.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from bgpbfd.bgp import events as bgp
@@ -61,39 +63,40 @@ class Learning:
         if neighbor.stale_until is not None and negotiated.restart is not None:
             # RFC 4724 §4.2: of families without the F bit, or not listed any more, stale routes go at once.
             keep = frozenset(family for family, kept in negotiated.restart.families if kept) & negotiated.families
-        touched = self._paths_of(neighbor)
         info = peer_info(neighbor, up, host.config, host.interfaces)
-        changed = host.rib.session_up(
-            neighbor.id, info, keep=keep, add_path=negotiated.add_path_receive, report=self._report()
+        slices = host.rib.session_up(
+            neighbor.id, info, keep=keep, add_path=negotiated.add_path_receive, **self._report()
         )
+        self._follow(neighbor.id, slices)
         neighbor.end_of_rib.clear()
         neighbor.limit_warned = False
-        self._set_stale(neighbor, STALE_MAX if keep else None)
-        self._mark(neighbor, changed, touched)
+        kept = bool(keep) and host.rib.stale_count(neighbor.id) > 0
+        self._set_stale(neighbor, STALE_MAX if kept else None)
+        if kept:
+            self._judge_again(neighbor)  # a reload may have come in between
 
     def session_down(self, neighbor: Neighbor, down: bgp.SessionDown) -> None:
         host = self._host
-        neighbor.reevaluating = None
         self._end_refresh(neighbor)
         retain = down.retain if neighbor.network is None else frozenset()
-        touched = self._paths_of(neighbor)
         if retain:
-            changed = host.rib.retain(neighbor.id, retain, report=self._report())
+            self._follow(neighbor.id, host.rib.retain(neighbor.id, retain, **self._report()))
             self._set_stale(neighbor, down.retain_s * SECOND)
             kept = host.rib.stale_count(neighbor.id)
             text = f"the neighbor may be restarting: {kept} of its routes are kept for {down.retain_s} s"
             host.recorder.add("bgp-restarting", text, host.clock.now(), peer=neighbor.id)
         else:
-            changed = host.rib.flush(neighbor.id, report=self._report())
-            self._set_stale(neighbor, None)
-        self._mark(neighbor, changed, touched)
+            self._flush(neighbor)
 
     def forget(self, neighbor: Neighbor) -> None:
         """The neighbor is stopped or removed: nothing of it is kept."""
-        neighbor.reevaluating = None
         self._end_refresh(neighbor)
         if neighbor.stale_until is not None:
             self._flush_stale(neighbor)
+
+    def _flush(self, neighbor: Neighbor) -> None:
+        self._follow(neighbor.id, self._host.rib.flush(neighbor.id, **self._report()))
+        self._set_stale(neighbor, None)
 
     def _set_stale(self, neighbor: Neighbor, duration: Micros | None) -> None:
         """Stale routes have ``duration`` left; None: there are none any more."""
@@ -112,18 +115,17 @@ class Learning:
         self._flush_stale(neighbor)
 
     def _flush_stale(self, neighbor: Neighbor) -> None:
-        host = self._host
-        touched = self._paths_of(neighbor)
         if neighbor.session is None:
-            changed = host.rib.flush(neighbor.id, report=self._report())
+            self._flush(neighbor)
         else:
-            changed = self._purge(neighbor, neighbor.session.negotiated.families)
-        self._set_stale(neighbor, None)
-        self._mark(neighbor, changed, touched)
+            self._purge(neighbor, neighbor.session.negotiated.families, restart=True)
+            self._set_stale(neighbor, None)
 
-    def _purge(self, neighbor: Neighbor, families: frozenset[Family]) -> Changed:
-        rib = self._host.rib
-        return [key for family in families for key in rib.purge_stale(neighbor.id, family, report=self._report())]
+    def _purge(self, neighbor: Neighbor, families: Iterable[Family], *, restart: bool = False) -> None:
+        """``restart``: what is stale since the neighbor's restart; otherwise what a refresh made stale as well."""
+        for family in families:
+            slices = self._host.rib.purge_stale(neighbor.id, family, restart=restart, **self._report())
+            self._follow(neighbor.id, slices)
 
     # -- UPDATEs -----------------------------------------------------------------------------------------
 
@@ -132,12 +134,13 @@ class Learning:
         if session is None or session.generation != received.generation:
             return  # the session ended by an earlier message of the same bytes
         host, update = self._host, received.update
-        changed = host.rib.apply(neighbor.id, update, host.clock.now(), report=self._report())
+        changed = host.rib.apply(neighbor.id, update, host.clock.now(), report=host.announcing.passes_on())
         touched: Changed = []
         if host.announcing.sends_paths():
             touched = [(reach.family, nlri) for reach in update.announced for nlri in reach.nlri]
             touched += [(unreach.family, nlri) for unreach in update.withdrawn for nlri in unreach.nlri]
-        self._mark(neighbor, changed, touched)
+        if changed or touched:
+            host.announcing.mark_learned(changed, neighbor.id, touched)
         if update.end_of_rib is not None:
             self._end_of_rib(neighbor, update.end_of_rib)
         limit = neighbor.config.max_prefixes
@@ -150,30 +153,31 @@ class Learning:
         if session is None or session.generation != disabled.generation:
             return  # the session ended by an earlier message of the same bytes
         host = self._host
-        touched = self._paths_of(neighbor)
         count = host.rib.count(neighbor.id, family)
         host.rib.begin_refresh(neighbor.id, family)  # all of it is stale, and goes
-        changed = self._purge(neighbor, frozenset({family}))
-        text = f"{family} is ignored until the session ends, {count} routes of it are dropped: {disabled.reason}"
+        self._purge(neighbor, [family])
+        text = f"{family} is ignored until the session ends and its routes ({count}) are dropped: {disabled.reason}"
         host.recorder.add("family-disabled", text, host.clock.now(), peer=neighbor.id, level="warning")
-        self._mark(neighbor, changed, touched)
         if family in neighbor.refreshing:
             neighbor.refreshing.discard(family)
             if not neighbor.refreshing:
                 self._end_refresh(neighbor)
-        if neighbor.stale_until is not None and not host.rib.stale_count(neighbor.id):
-            self._set_stale(neighbor, None)
+        self._end_restart(neighbor)
         host.restart.check()
 
     def _end_of_rib(self, neighbor: Neighbor, family: Family) -> None:
         host = self._host
         neighbor.end_of_rib.add(str(family))
         if neighbor.stale_until is not None:
-            touched = self._paths_of(neighbor)
-            self._mark(neighbor, self._purge(neighbor, frozenset({family})), touched)
-            if not host.rib.stale_count(neighbor.id):
-                self._set_stale(neighbor, None)
+            self._purge(neighbor, [family], restart=True)
+            self._end_restart(neighbor)
         host.restart.check()
+
+    def _end_restart(self, neighbor: Neighbor) -> None:
+        """Nothing is kept any more of a neighbor that has sent all its families, disabled ones aside."""
+        session = neighbor.session
+        if session is not None and {str(family) for family in session.context.families} <= neighbor.end_of_rib:
+            self._set_stale(neighbor, None)
 
     def _check_limit(self, neighbor: Neighbor, limit: MaxPrefixes, family: Family) -> None:
         host = self._host
@@ -214,16 +218,14 @@ class Learning:
         elif refresh.subtype == EORR and family in neighbor.refreshing:
             # An EoRR without its BoRR is ignored (RFC 7313 §4).
             neighbor.refreshing.discard(family)
-            touched = self._paths_of(neighbor)
-            self._mark(neighbor, self._purge(neighbor, frozenset({family})), touched)
+            self._purge(neighbor, [family])
             if not neighbor.refreshing:
                 self._end_refresh(neighbor)
 
     def _refresh_expired(self, neighbor: Neighbor) -> None:
         if self._host.neighbors.get(neighbor.id) is not neighbor or neighbor.session is None:
             return
-        touched = self._paths_of(neighbor)
-        self._mark(neighbor, self._purge(neighbor, frozenset(neighbor.refreshing)), touched)
+        self._purge(neighbor, neighbor.refreshing)
         self._end_refresh(neighbor)
 
     def _end_refresh(self, neighbor: Neighbor) -> None:
@@ -233,8 +235,12 @@ class Learning:
     # -- policy ------------------------------------------------------------------------------------------
 
     def config_changed(self, neighbor: Neighbor) -> None:
-        """After a reload: what is here is judged by the import policy that is in force now."""
-        host = self._host
+        """After a reload: what is here is judged by the import policy and the limit that are in force now."""
+        host, session = self._host, neighbor.session
+        limit = neighbor.config.max_prefixes
+        if session is not None and limit is not None and session.negotiated.families:
+            families = sorted(session.negotiated.families)
+            self._check_limit(neighbor, limit, max(families, key=lambda family: host.rib.count(neighbor.id, family)))
         old = host.rib.info(neighbor.id)
         if old is None:
             return
@@ -242,41 +248,30 @@ class Learning:
         if new == old:
             return
         host.rib.change_info(neighbor.id, new)
-        neighbor.reevaluating = host.rib.reevaluate(neighbor.id)
-        host.timers.soon(functools.partial(self._reevaluate, neighbor, neighbor.reevaluating))
-        session = neighbor.session
+        self._judge_again(neighbor)
         if new.policy != old.policy and session is not None and session.negotiated.may_send_refresh:
             for family in sorted(session.negotiated.families):
                 host.feed(neighbor, bgp.SendRouteRefresh(family))
 
-    def _reevaluate(self, neighbor: Neighbor, turns: Iterator[Changed]) -> None:
-        """One slice; the next one in a later turn of the loop."""
-        host = self._host
-        if neighbor.reevaluating is not turns or host.neighbors.get(neighbor.id) is not neighbor:
-            return  # another change, or the session's end, came in between
-        changed = next(turns, None)
-        if changed is None:
-            neighbor.reevaluating = None
-            # Also what did not change the best path: the path itself may leave otherwise (route reflection, ADD-PATH).
-            host.announcing.mark_all_learned()
-            return
-        host.announcing.mark_learned(changed, neighbor.id)
-        host.timers.soon(functools.partial(self._reevaluate, neighbor, turns))
+    def _judge_again(self, neighbor: Neighbor) -> None:
+        slices = self._host.rib.reevaluate(neighbor.id, every=self._host.announcing.sends_paths())
+        self._host.timers.soon(functools.partial(self._follow, neighbor.id, slices))
 
     # -- helpers -----------------------------------------------------------------------------------------
 
-    def _report(self) -> bool:
-        return self._host.announcing.passes_on()
+    def _report(self) -> dict[str, bool]:
+        """What the RIB has to say of changes, as the keywords of its methods."""
+        announcing = self._host.announcing
+        return {"report": announcing.passes_on(), "every": announcing.sends_paths()}
 
-    def _paths_of(self, neighbor: Neighbor) -> Changed:
-        """All that the neighbor has announced, where every path is passed on and not the best alone."""
-        if not self._host.announcing.sends_paths():
-            return []
-        return [(route.family, route.nlri) for route in self._host.rib.learned(neighbor.id)]
-
-    def _mark(self, neighbor: Neighbor, changed: Changed, touched: Changed) -> None:
-        if changed or touched:
-            self._host.announcing.mark_learned(changed, neighbor.id, touched)
+    def _follow(self, source: PeerId, slices: Iterator[Changed]) -> None:
+        """One slice of what ``source`` changes now; the next one in a later turn of the loop."""
+        changed = next(slices, None)
+        if changed is None:
+            return
+        if changed:
+            self._host.announcing.mark_learned(changed, source)
+        self._host.timers.soon(functools.partial(self._follow, source, slices))
 
 
 def timer_keys(peer: PeerId) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -56,7 +55,6 @@ class Neighbor:
     end_of_rib: set[str] = field(default_factory=set)  # families that the peer has sent whole
     stale_until: Instant | None = None  # routes of a session that is gone are kept until then
     refreshing: set[Family] = field(default_factory=set)  # between BoRR and EoRR
-    reevaluating: Iterator[list[tuple[Family, bytes]]] | None = None  # by a changed import policy
     limit_warned: bool = False
     export: ExportContext | None = None  # of the live session
 

@@ -20,10 +20,11 @@ SHARDS = 256
 class _Counts:
     """``count``: of paths, ``stale`` among them. ``restarted``: the epoch that the peer's last restart began.
 
-    ``changes`` is another number after each change of what is in the table.
+    ``changes`` is another number after each change of what is in the table. ``line``: the same object as long as it is
+    the same table, in whatever form; epochs of another one mean nothing.
     """
 
-    __slots__ = ("changes", "count", "epoch", "restarted", "stale")
+    __slots__ = ("changes", "count", "epoch", "line", "restarted", "stale")
 
     def __init__(self) -> None:
         self.count = 0
@@ -31,6 +32,7 @@ class _Counts:
         self.epoch = 0
         self.restarted = 0
         self.changes = 0
+        self.line = object()
 
     def age(self) -> None:
         """All that is there is stale from now on, until it is announced again."""
@@ -67,15 +69,15 @@ class Table(_Counts):
         """Put others in the place of the paths that are there: as many, and as fresh."""
         self.shards[nlri[-1]][nlri] = news[0]
 
-    def expire(self, before: int) -> Iterator[tuple[bytes, list[Path], list[Path]]]:
-        """Take out what is older than the epoch ``before``; gives (NLRI, paths until now, paths left)."""
-        for shard in self.shards:
-            for nlri in [nlri for nlri, path in shard.items() if path.epoch < before]:
-                path = shard.pop(nlri)
-                self.count -= 1
-                self.stale -= 1
-                self.changes += 1
-                yield nlri, [path], []
+    def expire(self, number: int, before: int) -> Iterator[tuple[bytes, list[Path], list[Path]]]:
+        """Take out of one shard what is older than the epoch ``before``; gives (NLRI, paths until now, paths left)."""
+        shard = self.shards[number]
+        for nlri in [nlri for nlri, path in shard.items() if path.epoch < before]:
+            path = shard.pop(nlri)
+            self.count -= 1
+            self.stale -= 1
+            self.changes += 1
+            yield nlri, [path], []
 
 
 class PathsTable(_Counts):
@@ -97,7 +99,7 @@ class PathsTable(_Counts):
         made = cls()
         made.shards = [{nlri: {None: path} for nlri, path in shard.items()} for shard in table.shards]
         made.count, made.stale, made.epoch = table.count, table.stale, table.epoch
-        made.restarted, made.changes = table.restarted, table.changes + 1
+        made.restarted, made.changes, made.line = table.restarted, table.changes + 1, table.line
         return made
 
     def at(self, nlri: bytes) -> list[Path]:
@@ -145,20 +147,20 @@ class PathsTable(_Counts):
     def exchange(self, nlri: bytes, news: list[Path]) -> None:
         self.shards[nlri[-1]][nlri] = {path.path_id: path for path in news}
 
-    def expire(self, before: int) -> Iterator[tuple[bytes, list[Path], list[Path]]]:
-        for shard in self.shards:
-            aged = [nlri for nlri, paths in shard.items() if any(path.epoch < before for path in paths.values())]
-            for nlri in aged:
-                olds = list(shard[nlri].values())
-                news = [path for path in olds if path.epoch >= before]
-                self.count -= len(olds) - len(news)
-                self.stale -= len(olds) - len(news)
-                self.changes += 1
-                if news:
-                    shard[nlri] = {path.path_id: path for path in news}
-                else:
-                    del shard[nlri]
-                yield nlri, olds, news
+    def expire(self, number: int, before: int) -> Iterator[tuple[bytes, list[Path], list[Path]]]:
+        shard = self.shards[number]
+        aged = [nlri for nlri, paths in shard.items() if any(path.epoch < before for path in paths.values())]
+        for nlri in aged:
+            olds = list(shard[nlri].values())
+            news = [path for path in olds if path.epoch >= before]
+            self.count -= len(olds) - len(news)
+            self.stale -= len(olds) - len(news)
+            self.changes += 1
+            if news:
+                shard[nlri] = {path.path_id: path for path in news}
+            else:
+                del shard[nlri]
+            yield nlri, olds, news
 
 
 AnyTable: TypeAlias = Table | PathsTable

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import chain, repeat
 from typing import TypeAlias
 
 from bgpbfd.core import Family, Instant, PeerId
@@ -33,7 +33,8 @@ __all__ = ["LearnedRoute", "Path", "PeerInfo", "Rib", "unusable"]
 Changed: TypeAlias = list[tuple[Family, bytes]]
 
 PATHS_MAX = 1000  # of one prefix from one peer: each change of one goes through them all
-SLICE = 2000  # routes judged again in one turn
+SLICE = 2000  # routes gone through in one turn, about
+_PASSED = 8  # routes that are only passed by cost as much as one
 
 
 @dataclass(slots=True, frozen=True)
@@ -92,7 +93,10 @@ class Rib:
 
     What returns (family, NLRI) names those whose best path is now another one, or none; with ``report`` False the
     answer is empty, and the comparison of best paths, which costs more than the rest, is saved: for a caller that sends
-    no learned routes on.
+    no learned routes on. With ``every`` those are named where any path changed: for one that sends them all.
+
+    What goes through a whole table works in slices: iterators, each step of which gives what it changed, and which have
+    to be followed to their end. Anything may happen between two steps. What a session's end takes away is gone at once.
     """
 
     def __init__(self) -> None:
@@ -111,44 +115,40 @@ class Rib:
         keep: frozenset[Family] = frozenset(),
         add_path: frozenset[Family] = frozenset(),
         report: bool = True,
-    ) -> Changed:
+        every: bool = False,
+    ) -> Iterator[Changed]:
         """A session reached Established. ``add_path``: families received with path identifiers.
 
         What an older session left stays, as stale, in the families of ``keep`` (RFC 4724 §4.2); the rest of it goes.
         """
-        changed: Changed | None = [] if report else None
+        slices: Iterator[Changed] = iter(())
         old = self._peers.get(peer)
         if old is not None and old.info == info:
             info = old.info  # the same object: paths are compared by it
         state = _Peer(info, add_path)
         if old is not None:
-            self._retain(peer, old, keep, changed)
+            slices = self._retain(peer, old, keep, report, every)
             state.tables = old.tables
             for family, table in state.tables.items():
                 if family in add_path and isinstance(table, Table):
                     state.tables[family] = PathsTable.of(table)
         self._peers[peer] = state
-        return changed or []
+        return slices
 
-    def retain(self, peer: PeerId, families: frozenset[Family], *, report: bool = True) -> Changed:
+    def retain(
+        self, peer: PeerId, families: frozenset[Family], *, report: bool = True, every: bool = False
+    ) -> Iterator[Changed]:
         """The session is lost, and the peer may be restarting (RFC 4724 §4.2): keep ``families`` as stale.
 
         Of these, what has been stale since an earlier restart goes; so do all other families.
         """
-        changed: Changed | None = [] if report else None
         state = self._peers.get(peer)
-        if state is not None:
-            self._retain(peer, state, families, changed)
-        return changed or []
+        return iter(()) if state is None else self._retain(peer, state, families, report, every)
 
-    def flush(self, peer: PeerId, *, report: bool = True) -> Changed:
+    def flush(self, peer: PeerId, *, report: bool = True, every: bool = False) -> Iterator[Changed]:
         """Forget the peer, its session and all that it taught."""
-        changed: Changed | None = [] if report else None
         state = self._peers.pop(peer, None)
-        if state is not None:
-            for family, table in state.tables.items():
-                self._drop(peer, family, table, changed)
-        return changed or []
+        return iter(()) if state is None else self._drop(list(state.tables.items()), report, every)
 
     def begin_refresh(self, peer: PeerId, family: Family) -> None:
         """RFC 7313 §4, BoRR: all that is there is stale until it is announced again, or ``purge_stale``."""
@@ -156,14 +156,18 @@ class Rib:
         if state is not None and family in state.tables:
             state.tables[family].age()
 
-    def purge_stale(self, peer: PeerId, family: Family, *, report: bool = True) -> Changed:
-        """What has not been announced again goes: at EoRR, at a restarted peer's End-of-RIB, at the time limits."""
-        changed: Changed | None = [] if report else None
+    def purge_stale(
+        self, peer: PeerId, family: Family, *, restart: bool = False, report: bool = True, every: bool = False
+    ) -> Iterator[Changed]:
+        """What has not been announced again goes: at EoRR, at a restarted peer's End-of-RIB, at the time limits.
+
+        ``restart``: what was there before the peer restarted, and not what a refresh alone (RFC 7313) has made stale.
+        """
         state = self._peers.get(peer)
         table = None if state is None else state.tables.get(family)
-        if table is not None and table.stale:
-            self._expire(peer, family, table, table.epoch, changed)
-        return changed or []
+        if table is None or not table.stale:
+            return iter(())
+        return self._expire(peer, family, table, table.restarted if restart else table.epoch, report, every)
 
     def change_info(self, peer: PeerId, info: PeerInfo) -> None:
         """The peer's configuration changed: what it announces from now on is judged by ``info``.
@@ -175,11 +179,9 @@ class Rib:
             state.info = info
             state.importer = Importer(info)
 
-    def reevaluate(self, peer: PeerId) -> Iterator[Changed]:
-        """Judge what is there by the ``info`` that ``change_info`` gave, in slices of about ``SLICE`` routes.
-
-        Each slice gives what it changed. Tables may change between slices; after another ``change_info``, and when the
-        peer's session ends or begins, the rest is for a new call.
+    def reevaluate(self, peer: PeerId, *, every: bool = False) -> Iterator[Changed]:
+        """Judge what is there by the ``info`` that ``change_info`` or ``session_up`` gave, in slices of about ``SLICE``
+        routes. After another one of these, and after a flush, the rest is for a new call.
         """
         state = self._peers.get(peer)
         if state is None:
@@ -199,7 +201,7 @@ class Rib:
                             return
                     if table is None or state.tables.get(family) is not table:
                         break
-                    done += self._judge_again(peer, table, family, nlri, importer, made, changed)
+                    done += self._judge_again(peer, table, family, nlri, importer, made, changed, every)
         yield changed
 
     # -- UPDATEs -----------------------------------------------------------------------------------------
@@ -412,6 +414,7 @@ class Rib:
         importer: Importer,
         made: dict[tuple[object, ...], Path],
         changed: Changed,
+        every: bool,
     ) -> int:
         """``made``: the new paths of this pass, so that what shared a path goes on sharing one."""
         olds = table.at(nlri)
@@ -429,43 +432,82 @@ class Rib:
         if news != olds:
             table.exchange(nlri, news)
             table.changes += 1
-            if differ(olds, news, paths_at(self._others(peer, family), nlri)):
+            if every or differ(olds, news, paths_at(self._others(peer, family), nlri)):
                 changed.append((family, nlri))
         return max(1, len(olds))
 
     # -- taking out --------------------------------------------------------------------------------------
 
-    def _retain(self, peer: PeerId, state: _Peer, families: frozenset[Family], changed: Changed | None) -> None:
-        for family in list(state.tables):
-            table = state.tables[family]
-            if family not in families:
-                del state.tables[family]
-                self._drop(peer, family, table, changed)
-            elif state.live:
+    def _retain(
+        self, peer: PeerId, state: _Peer, families: frozenset[Family], report: bool, every: bool
+    ) -> Iterator[Changed]:
+        dropped = [(family, state.tables.pop(family)) for family in list(state.tables) if family not in families]
+        slices = [self._drop(dropped, report, every)] if dropped else []
+        if state.live:
+            for family, table in state.tables.items():
                 # What a refresh alone has made stale (RFC 7313) was valid when the session ended: it stays.
-                self._expire(peer, family, table, table.restarted, changed)
+                if table.stale:
+                    slices.append(self._expire(peer, family, table, table.restarted, report, every))
                 table.restart()
         state.live = False
+        return chain.from_iterable(slices)
 
-    def _expire(self, peer: PeerId, family: Family, table: AnyTable, before: int, changed: Changed | None) -> None:
+    def _expire(
+        self, peer: PeerId, family: Family, table: AnyTable, before: int, report: bool, every: bool
+    ) -> Iterator[Changed]:
         """Take the paths out that are older than the epoch ``before``."""
-        if not table.stale:
-            return
-        others = self._others(peer, family) if changed is not None else []
-        for nlri, olds, news in table.expire(before):
-            if changed is not None and differ(olds, news, paths_at(others, nlri)):
-                changed.append((family, nlri))
-
-    def _drop(self, peer: PeerId, family: Family, table: AnyTable, changed: Changed | None) -> None:
-        """A whole table has been taken out."""
-        self._drops += 1
-        if changed is None:
-            return
-        others = self._others(peer, family)
-        for number in range(SHARDS):
-            for nlri in table.keys(number):
-                if differ(table.at(nlri), [], paths_at(others, nlri)):
+        line = table.line
+        changed: Changed = []
+        number = done = 0
+        while number < SHARDS:
+            state = self._peers.get(peer)
+            now = None if state is None else state.tables.get(family)
+            if now is None or now.line is not line:
+                break  # the rest has gone with its table
+            others = self._others(peer, family) if report else []
+            for nlri, olds, news in now.expire(number, before):
+                done += 1
+                if report and (every or differ(olds, news, paths_at(others, nlri))):
                     changed.append((family, nlri))
+                if done >= SLICE:
+                    break  # the shard is looked at again in the next turn
+            else:
+                done += len(now.shards[number]) // _PASSED
+                number += 1
+            if done >= SLICE:
+                yield changed
+                changed, done = [], 0
+        yield changed
+
+    def _drop(self, tables: list[tuple[Family, AnyTable]], report: bool, every: bool) -> Iterator[Changed]:
+        """Whole tables have been taken out."""
+        self._drops += 1
+        return self._dropped(tables, report, every)
+
+    def _dropped(self, tables: list[tuple[Family, AnyTable]], report: bool, every: bool) -> Iterator[Changed]:
+        changed: Changed = []
+        done = 0
+        for family, table in tables:
+            for number in range(SHARDS):
+                others = [other for other in self._tables(family) if other.count] if report else []
+                for nlri in table.keys(number) if report else ():
+                    done += 1
+                    if done >= SLICE:
+                        yield changed
+                        changed, done = [], 0
+                        others = [other for other in self._tables(family) if other.count]
+                    olds = table.at(nlri)
+                    if (rivals := paths_at(others, nlri)) and not every:
+                        if differ(olds, [], rivals):
+                            changed.append((family, nlri))
+                    elif any(path.usable for path in olds):
+                        changed.append((family, nlri))
+                done += len(table.shards[number]) // _PASSED
+                table.shards[number].clear()  # what is freed comes in slices, too
+                if done >= SLICE:
+                    yield changed
+                    changed, done = [], 0
+        yield changed
 
     # -- the decision ------------------------------------------------------------------------------------
 

@@ -382,6 +382,17 @@ def test_max_prefixes_with_restart_time_0_stays_down_until_an_operator_resets() 
     assert a.state(B) == "established"
 
 
+def test_a_limit_that_a_reload_puts_below_what_is_there_is_exceeded_at_once() -> None:
+    world, _a, b, c = line()
+    reload_middle(b, to_a=TRANSIT + "\nmax_prefixes = { limit = 2, restart_time = 0 }")
+    world.run(SECOND)
+    assert c.learned() == BOTH
+    reload_middle(b, to_a=TRANSIT + "\nmax_prefixes = { limit = 1, restart_time = 0 }")
+    world.run(SECOND)
+    assert b.state(A) == "idle"
+    assert (b.learned(A), c.learned()) == (set(), set())
+
+
 def test_rfc8326_graceful_shutdown_is_sent_and_honoured() -> None:
     world, a, b, _c = line()
     a.load(toml(A, 65001, peer(B, 65002, "graceful_shutdown = true", routes=tuple(sorted(BOTH)))))

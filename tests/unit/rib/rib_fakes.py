@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -41,3 +42,8 @@ def fake(**more: object) -> Policy:
 
 def asked(policy: Policy) -> list[tuple[PathAttributes, Family, bytes, Facts]]:
     return cast(FakePolicy, policy).asked
+
+
+def flat(slices: Iterable[list[tuple[Family, bytes]]]) -> list[tuple[Family, bytes]]:
+    """What all slices of one change of the RIB changed; the same key may be in several."""
+    return list({key: None for changed in slices for key in changed})

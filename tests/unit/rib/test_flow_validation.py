@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rib_fakes import flat
 
 from bgpbfd.core import AFI_IPV4, AFI_IPV6, IPV4_FLOW, IPV4_UNICAST, IPV6_FLOW, IPV6_UNICAST, Family, Prefix
 from bgpbfd.policy.policy import Policy
@@ -41,7 +42,7 @@ def sequence(*asns: int) -> tuple[Segment, ...]:
 def world() -> Rib:
     rib = Rib()
     for peer, info in PEERS.items():
-        rib.session_up(peer, info)
+        flat(rib.session_up(peer, info))
     return rib
 
 

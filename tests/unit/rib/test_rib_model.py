@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rib_fakes import fake
+from rib_fakes import fake, flat
 
 from bgpbfd.core import IPV4_UNICAST, Family
 from bgpbfd.policy.policy import Policy
@@ -169,7 +169,7 @@ def test_the_rib_equals_a_plain_model(steps: list[tuple]) -> None:
     rib, model = Rib(), Model()
     for number, peer in enumerate("abc", 1):
         model.up(peer, info_of(peer, number), False, peer == "b")
-        rib.session_up(peer, info_of(peer, number), add_path=frozenset({F}) if peer == "b" else frozenset())
+        flat(rib.session_up(peer, info_of(peer, number), add_path=frozenset({F}) if peer == "b" else frozenset()))
     families: frozenset[Family] = frozenset({F})
     for now, (kind, peer, *rest) in enumerate(steps):
         before = model.best()
@@ -180,8 +180,10 @@ def test_the_rib_equals_a_plain_model(steps: list[tuple]) -> None:
             keep, add_path, policy = rest
             info = info_of(peer, policy)
             model.up(peer, info, keep, add_path)
-            changed = rib.session_up(
-                peer, info, keep=families if keep else frozenset(), add_path=families if add_path else frozenset()
+            changed = flat(
+                rib.session_up(
+                    peer, info, keep=families if keep else frozenset(), add_path=families if add_path else frozenset()
+                )
             )
         elif kind == "apply":
             withdrawn, announced = rest
@@ -192,14 +194,14 @@ def test_the_rib_equals_a_plain_model(steps: list[tuple]) -> None:
         elif kind == "retain":
             if state is not None:
                 state.keep()
-            changed = rib.retain(peer, families)
+            changed = flat(rib.retain(peer, families))
         elif kind == "drop":
             if state is not None:
                 state.live, state.entries = False, {}
-            changed = rib.retain(peer, frozenset())
+            changed = flat(rib.retain(peer, frozenset()))
         elif kind == "flush":
             model.peers.pop(peer, None)
-            changed = rib.flush(peer)
+            changed = flat(rib.flush(peer))
         elif kind == "refresh":
             for entry in state.entries.values() if state is not None else ():
                 entry.stale = True
@@ -207,7 +209,7 @@ def test_the_rib_equals_a_plain_model(steps: list[tuple]) -> None:
         elif kind == "purge":
             if state is not None:
                 state.entries = {key: entry for key, entry in state.entries.items() if not entry.stale}
-            changed = rib.purge_stale(peer, F)
+            changed = flat(rib.purge_stale(peer, F))
         else:
             info = info_of(peer, rest[0])
             if state is not None:
