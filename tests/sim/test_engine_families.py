@@ -98,7 +98,9 @@ def test_rfc4760_7_all_routes_of_the_family_go_and_the_session_stays(line: Line)
     assert (fault.treatment, fault.attribute) == ("afi-safi-disable", 14)
     assert fault.data.hex().endswith("008120010db8")
     (text,) = line.b.events("family-disabled")
-    assert text.startswith("ipv6 unicast is ignored until the session ends, 2 routes of it are dropped: MP_REACH_NLRI")
+    assert text.startswith(
+        "ipv6 unicast is ignored until the session ends and its routes (2) are dropped: MP_REACH_NLRI"
+    )
 
 
 def test_rfc4760_7_what_comes_later_of_the_family_is_ignored(line: Line) -> None:
