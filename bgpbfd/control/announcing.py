@@ -172,9 +172,10 @@ class Announcing:
     def restart_is_over(self) -> None:
         """RFC 4724 §4.1: the Selection_Deferral_Timer has ended."""
         for neighbor in self._host.neighbors.values():
-            if neighbor.session is not None and "peer" in neighbor.sources:
-                neighbor.announcer.mark_all()
-                neighbor.announcer.release_end_of_rib()
+            if neighbor.session is not None:
+                if "peer" in neighbor.sources:
+                    neighbor.announcer.mark_all()
+                neighbor.announcer.release_end_of_rib()  # a reload may have ended its taking of learned routes
                 self.pump(neighbor)
 
     def mark_originated(self, affected: Iterable[tuple[PeerId | None, Prefix]]) -> None:

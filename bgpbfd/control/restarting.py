@@ -48,8 +48,9 @@ class Restart:
         return end if self._host.clock.now() < end else None
 
     def begin(self) -> None:
-        """A configuration has been applied: what counts is the first one."""
+        """A configuration has been applied: how long we wait is the first one's to say, later ones may shorten it."""
         if self._begun:
+            self.check()
             return
         self._begun = True
         ends = [end for peer in self._host.config.peers if peer.enabled and (end := self.until(peer)) is not None]

@@ -270,6 +270,25 @@ def test_rfc4724_the_deferral_ends_with_the_restart_time() -> None:
     assert c.learned(B) == set()
 
 
+@pytest.mark.parametrize("change", ["removed", "graceful restart off", "learned routes not for C"])
+def test_rfc4724_a_reload_can_end_the_deferral(change: str) -> None:
+    """B has restarted and waits for A, which is away; what a reload makes of that is in force at once."""
+    keys = (TRANSIT, RESTART)
+    world, a, b, c = line(to_a=keys, to_c=keys, a=(RESTART,), c=(RESTART,))
+    world.crash(b)
+    world.crash(a)
+    world.start(b, toml(B, 65002, peer(A, 65001, *keys), peer(C, 65003, *keys), extra=ALL))
+    world.run(3 * SECOND)
+    assert (c.state(B), stale(c, B)) == ("established", BOTH)
+    to_a = {"removed": (), "graceful restart off": (peer(A, 65001, TRANSIT),)}.get(change, (peer(A, 65001, *keys),))
+    to_c = peer(C, 65003, TRANSIT.replace(', "peer"', "") if "learned" in change else TRANSIT, RESTART)
+    b.load(toml(B, 65002, *to_a, to_c, extra=ALL))
+    world.run(2 * SECOND if "learned" not in change else 20 * SECOND)
+    assert c.state(B) == "established"
+    assert c.learned(B) == set()
+    assert c.operations.neighbor(B).end_of_rib == ("ipv4 unicast",)
+
+
 # -- who is told of a change ---------------------------------------------------------------------------------
 
 
