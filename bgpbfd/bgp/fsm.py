@@ -210,8 +210,9 @@ class Connection:
             # Event 9 in Connect: "drops the TCP connection, restarts the ConnectRetryTimer, …, initiates a TCP
             # connection"; the owner dials again.
             self.timed_out = True
-            seconds = (now - self.dialled_at) / SECOND
-            self.abandon(Cause(CauseKind.CONNECTION_FAILED, f"cannot connect: no answer for {seconds:.1f} s", now), now)
+            # How long is jittered, and no part of the text: the same failure reads the same, and is told of once.
+            waited: dict[str, str | int | float] = {"waited_s": round((now - self.dialled_at) / SECOND, 1)}
+            self.abandon(Cause(CauseKind.CONNECTION_FAILED, "cannot connect: no answer", now, facts=waited), now)
             return
         if self.waiting_until is not None and now >= self.waiting_until:
             self.proceed(now)

@@ -50,10 +50,30 @@ def warnings(config: Config, drafts: list[PeerDraft], faults: FaultList) -> Iter
         if "peer" in peer.advertise_sources and not peer.internal and peer.export_policy is None:
             where = faults.where(f"{draft.path}.advertise_sources")
             yield f"{where}: sends no learned routes without export_policy (RFC 8212)"
+    yield from _passwords_of_networks(drafts, faults)
     used = {name for peer in config.peers for name in (peer.import_policy, peer.export_policy)}
     for name in config.policies:
         if name not in used:
             yield f"{faults.where(f'policies.{key_text(name)}')}: no peer uses it"
+
+
+def _passwords_of_networks(drafts: list[PeerDraft], faults: FaultList) -> Iterator[str]:
+    """The kernel asks a network's password of every address in it: it knows no exception (RFC 2385)."""
+    signed = [ipaddress.ip_network(draft.peer.id) for draft in drafts if draft.peer.dynamic and draft.peer.md5_password]
+    if not signed:
+        return
+    for draft in drafts:
+        if draft.peer.md5_password is not None:
+            continue
+        own = ipaddress.ip_network(draft.peer.remote_ip)
+        around = next((network for network in signed if _is_within(own, network)), None)
+        if around is not None:
+            where = faults.where(f"{draft.path}.remote_ip")
+            yield f"{where}: lies in {around}, whose md5_password it needs to connect: set md5_password here as well"
+
+
+def _is_within(inner: Network, outer: Network) -> bool:
+    return inner.version == outer.version and inner.prefixlen >= outer.prefixlen and inner.network_address in outer
 
 
 def match_dynamic(config: Config, address: str) -> PeerConfig | None:

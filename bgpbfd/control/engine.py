@@ -259,9 +259,10 @@ class Engine:
         if cause.text == neighbor.last_attempt:
             return  # the same try, failing the same way, every few seconds
         neighbor.last_attempt = cause.text
+        unanswered = "waited_s" in cause.facts and neighbor.config.md5_password is not None
         self.recorder.add(
             "bgp-attempt-failed",
-            cause.text,
+            cause.text + (" (nor is there one where the TCP MD5 passwords differ)" if unanswered else ""),
             self.clock.now(),
             peer=neighbor.id,
             facts={"kind": cause.kind.value},

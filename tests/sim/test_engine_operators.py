@@ -243,3 +243,11 @@ def test_connections_that_are_no_neighbor_s_are_counted_where_an_operator_finds_
     version = b.operations.version()
     assert version["connections_dropped"] == {"its password is not in force": 2}
     assert version["connections_refused"] in range(1, 4)
+
+
+def test_a_neighbor_that_does_not_answer_is_told_of_once() -> None:
+    world = World()
+    b = world.host(B, toml(B, 65002, peer(A, 65001)).replace("poll_interval = 1", "poll_interval = 10"))
+    world.cut.add(frozenset({A, B}))
+    world.run(200 * SECOND)
+    assert len(b.events("bgp-attempt-failed")) == 1

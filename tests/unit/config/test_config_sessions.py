@@ -332,6 +332,18 @@ def test_passwords_of_a_network_and_of_a_neighbor_in_it() -> None:
     assert [entry.md5_password for entry in config.peers] == [Secret("a"), Secret("b")]
 
 
+@pytest.mark.parametrize(
+    ("remote", "told"),
+    [("10.9.0.7", True), ("10.9.0.0/28", True), ("10.9.1.7", False), ("10.8.0.0/15", False), ("2001:db8::7", False)],
+)
+def test_rfc2385_who_lies_in_a_network_with_a_password_needs_one(remote: str, told: bool) -> None:
+    inner = f'[[peers]]\nremote_ip = "{remote}"\nremote_as = 65001\n'
+    outer = '[[peers]]\nremote_ip = "10.9.0.0/24"\nremote_as = 65001\nmd5_password = "b"\n'
+    warnings = loads(f"{HEAD}{inner}{outer}").warnings
+    assert [warning.partition(":")[0] for warning in warnings] == ["peers[0].remote_ip"] * told
+    assert loads(f'{HEAD}{inner}md5_password = "a"\n{outer}').warnings == ()
+
+
 # -- TCP-AO ------------------------------------------------------------------------------------------------
 
 
