@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
+
 from bgpbfd.config.model import StaticRoute
 from bgpbfd.core import SECOND, Prefix
 from bgpbfd.wire.attributes import PathAttributes
@@ -251,3 +255,148 @@ def test_a_neighbor_that_does_not_answer_is_told_of_once() -> None:
     world.cut.add(frozenset({A, B}))
     world.run(200 * SECOND)
     assert len(b.events("bgp-attempt-failed")) == 1
+
+
+# -- every state, every command ----------------------------------------------------------------------------
+
+ROUTES = some(3)
+KEYS = (RESTART, "max_prefixes = { limit = 5, restart_time = 0 }")
+
+
+def _middle(*keys: str) -> str:
+    return toml(B, 65002, peer(A, 65001, *keys))
+
+
+def _established(world: World, a: Host, b: Host) -> None:
+    pass
+
+
+def _away(world: World, a: Host, b: Host) -> None:
+    world.crash(a)
+    world.run(70 * SECOND)
+    assert b.state(A) in {"active", "connect"}
+
+
+def _gone_to_restart(world: World, a: Host, b: Host) -> None:
+    world.crash(a)
+    world.run(SECOND)
+    assert b.operations.neighbor(A).stale_until is not None
+
+
+def _back_without_end_of_rib(world: World, a: Host, b: Host) -> None:
+    world.crash(a)
+    world.run(SECOND)
+    world.start(a, toml(A, 65001, peer(B, 65002, RESTART, routes=ROUTES)))
+    a.blocked.add(B)
+    world.run(4 * SECOND)
+    assert b.state(A) == "established"
+    assert b.operations.neighbor(A).stale_until is not None
+
+
+def _over_the_limit(world: World, a: Host, b: Host) -> None:
+    advertise(a, *some(9, block=7))
+    world.run(SECOND)
+    assert b.state(A) == "idle"
+
+
+def _refused(world: World, a: Host, b: Host) -> None:
+    """Damped: A expects another AS."""
+    a.load(toml(A, 65001, peer(B, 65077, RESTART, routes=ROUTES)))
+    a.operations.peer_reset(B)
+    world.run(3 * SECOND)
+    assert b.state(A) != "established"
+
+
+def _disabled(world: World, a: Host, b: Host) -> None:
+    b.operations.peer_disable(A)
+
+
+STATES = [_established, _away, _gone_to_restart, _back_without_end_of_rib, _over_the_limit, _refused, _disabled]
+
+
+def _enable_again(world: World, b: Host) -> None:
+    b.operations.peer_disable(A, "short")
+    b.operations.peer_enable(A)
+
+
+def _reset(world: World, b: Host) -> None:
+    b.operations.peer_enable(A)
+    b.operations.peer_reset(A)
+
+
+def _reset_twice(world: World, b: Host) -> None:
+    _reset(world, b)
+    world.run(SECOND // 3)
+    _reset(world, b)
+
+
+def _remove_and_add(world: World, b: Host) -> None:
+    b.load(toml(B, 65002))
+    world.run(SECOND // 2)
+    b.load(_middle(*KEYS))
+
+
+def _switch_off_and_on(world: World, b: Host) -> None:
+    b.load(_middle(*KEYS, "enabled = false"))
+    world.run(SECOND // 2)
+    b.load(_middle(*KEYS))
+
+
+def _restart_off_and_on(world: World, b: Host) -> None:
+    b.operations.peer_enable(A)
+    b.load(_middle(KEYS[1]))
+    world.run(2 * SECOND)
+    b.load(_middle(*KEYS))
+    b.operations.peer_reset(A)
+
+
+def _passive_and_back(world: World, b: Host) -> None:
+    b.operations.peer_enable(A)
+    b.load(_middle(*KEYS, "passive = true"))
+    world.run(2 * SECOND)
+    b.load(_middle(*KEYS))
+    b.operations.peer_reset(A)
+
+
+def _other_settings(world: World, b: Host) -> None:
+    b.operations.peer_enable(A)
+    b.load(_middle(RESTART, "max_prefixes = 6", "hold_timer = 30", "ttl_security = 3", 'add_path = "both"'))
+    world.run(2 * SECOND)
+    b.operations.peer_reset(A)
+
+
+COMMANDS = [
+    _enable_again, _reset, _reset_twice, _remove_and_add, _switch_off_and_on, _restart_off_and_on, _passive_and_back,
+    _other_settings,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__[1:])
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__[1:])
+@pytest.mark.parametrize("seed", range(3))
+def test_every_command_in_every_state_ends_in_a_session_with_its_routes(
+    state: Callable[[World, Host, Host], None], command: Callable[[World, Host], None], seed: int
+) -> None:
+    world = World(seed)
+    a = world.host(A, toml(A, 65001, peer(B, 65002, RESTART, routes=ROUTES)))
+    b = world.host(B, _middle(*KEYS))
+    world.run(4 * SECOND)
+    state(world, a, b)
+    command(world, b)
+    # What was wrong at A's end is mended.
+    a.blocked.clear()
+    if A in world.hosts:
+        world.crash(a)
+        world.run(SECOND // 10)
+    world.start(a, toml(A, 65001, peer(B, 65002, RESTART, routes=ROUTES)))
+    world.run(130 * SECOND)
+    assert (a.state(B), b.state(A)) == ("established", "established")
+    assert b.learned() == set(ROUTES)
+    assert b.operations.neighbor(A).stale_until is None
+    assert b.operations.neighbor(A).pending_changes == ()
+    assert set(b.armed) == {f"bgp {A}"}
+    flaps = b.operations.neighbor(A).flaps
+    world.run(400 * SECOND)
+    assert b.operations.neighbor(A).flaps == flaps
+    assert b.learned() == set(ROUTES)
+    assert b.events("internal-error") + a.events("internal-error") == []
