@@ -12,9 +12,9 @@ from typing import Protocol
 from bgpbfd.bgp import events as bgp
 from bgpbfd.config.model import Config
 from bgpbfd.control.neighbor import Neighbor, export_context
-from bgpbfd.control.ports import Connections, Interfaces, Timers
+from bgpbfd.control.ports import Clock, Connections, Interfaces, Timers
 from bgpbfd.control.restarting import Restart
-from bgpbfd.core import SAFI_FLOW, SAFI_UNICAST, Family, PeerId, Prefix
+from bgpbfd.core import SAFI_FLOW, SAFI_UNICAST, SECOND, Family, Instant, Micros, PeerId, Prefix
 from bgpbfd.rib.announcer import Announcer
 from bgpbfd.rib.flow_validation import FlowValidator
 from bgpbfd.rib.originate import Originated
@@ -23,6 +23,9 @@ from bgpbfd.rib.table import LearnedRoute, Rib
 from bgpbfd.wire.attributes import PathAttributes
 
 MESSAGES_A_TURN = 25  # a peer's share of one turn of the loop; keeps any one peer from holding up the others
+FLOWS_PAUSE: Micros = SECOND  # between two looks at the feasibility of learned flow specifications, at least
+FLOW_PAUSE: Micros = SECOND // 2000  # of that for each one and neighbor: a look takes a tenth of it, mostly
+_FLOWS_KEY = "flow specifications"
 
 
 class Host(Protocol):
@@ -31,6 +34,7 @@ class Host(Protocol):
     neighbors: dict[PeerId, Neighbor]
     rib: Rib
     originated: Originated
+    clock: Clock
     timers: Timers
     connections: Connections
     interfaces: Interfaces
@@ -48,6 +52,8 @@ class Announcing:
     def __init__(self, host: Host) -> None:
         self._host = host
         self.flows = FlowValidator(host.rib)
+        self._flows_due: set[int] = set()  # AFIs
+        self._flows_not_before: Instant = 0
 
     def announcer(self, peer: PeerId) -> Announcer:
         """An announcer that is told from the engine's tables what ``peer`` should be sent.
@@ -135,7 +141,7 @@ class Announcing:
         if not takers:
             return
         keys, paths = list(changed), list(touched)
-        keys += self._flows_beside(keys)
+        self._look_at_flows({family.afi for family, _ in keys if family.safi == SAFI_UNICAST})
         for neighbor, session in takers:
             for family, nlri in keys:
                 neighbor.announcer.mark(family, nlri)
@@ -144,16 +150,27 @@ class Announcing:
                     neighbor.announcer.mark(family, nlri)
             self.pump(neighbor)
 
-    def _flows_beside(self, changed: list[tuple[Family, bytes]]) -> list[tuple[Family, bytes]]:
-        """Learned flow specifications whose feasibility may hang on these unicast routes (RFC 8955 §6)."""
-        afis = {family.afi for family, _ in changed if family.safi == SAFI_UNICAST}
-        flows = (Family(afi, SAFI_FLOW) for afi in afis)
-        return [(family, nlri) for family in flows for nlri in self._host.rib.prefixes(family)]
+    def _look_at_flows(self, afis: set[int]) -> None:
+        """The feasibility of learned flow specifications may hang on unicast routes that changed (RFC 8955 §6).
 
-    def mark_all_learned(self) -> None:
-        """How learned routes leave has changed."""
-        for neighbor, _ in self._takers():
-            neighbor.announcer.mark_all()
+        The first change is looked at at once, those that follow it together, and not all the time.
+        """
+        afis = {afi for afi in afis if self._host.rib.total(Family(afi, SAFI_FLOW))}
+        if not afis <= self._flows_due:
+            self._flows_due |= afis
+            deadline = max(self._flows_not_before, self._host.clock.now())
+            self._host.timers.arm(_FLOWS_KEY, deadline, self._mark_flows)
+
+    def _mark_flows(self) -> None:
+        host, takers = self._host, self._takers()
+        families, self._flows_due = [Family(afi, SAFI_FLOW) for afi in self._flows_due], set()
+        pause = FLOW_PAUSE * len(takers) * sum(host.rib.total(family) for family in families)
+        self._flows_not_before = host.clock.now() + max(FLOWS_PAUSE, pause)
+        for family in families:
+            for nlri in host.rib.prefixes(family):
+                for neighbor, _ in takers:
+                    neighbor.announcer.mark(family, nlri)
+        for neighbor, _ in takers:
             self.pump(neighbor)
 
     def _takers(self) -> list[tuple[Neighbor, bgp.SessionUp]]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 from typing import TypeAlias
 
-from bgpbfd.core import Family, Prefix
+from bgpbfd.core import SAFI_FLOW, Family, Prefix
 from bgpbfd.rib.adj_out import FamilyOut, Group, take
 from bgpbfd.rib.export import ExportContext
 from bgpbfd.rib.exporter import Explainer, Exporter, Shared
@@ -35,6 +35,8 @@ stays with it as long as it is wanted, best first."""
 
 SLICE = 1024
 """Prefixes looked up in one turn (paths, with ADD-PATH), a few ms."""
+FLOW_COST = 32
+"""A flow specification counts for so many: whether a learned one is feasible takes many look-ups."""
 _DOES_NOT_FIT = "does not fit into one message with its attributes (RFC 4271 §9.2)"
 _NOT_UP = "the session is not up"
 
@@ -188,15 +190,16 @@ class Announcer:
         """Work off a slice of what is marked; whether nothing marked is left."""
         budget = SLICE
         for family, out in self._families.items():
+            cost = FLOW_COST if family.safi == SAFI_FLOW else 1
             if out.paths is None:
-                chunk = out.take_marked(budget)
+                chunk = out.take_marked(-(-budget // cost))
                 self._settle(out, zip(chunk, map(self._wanted, repeat(family), chunk), strict=False))
-                budget -= len(chunk)
+                budget -= len(chunk) * cost
             while out.paths is not None and out.marked and budget > 0:
                 (nlri,) = out.take_marked(1)
                 paths = list(out.paths_of(nlri, self._wanted_paths(family, nlri)))
                 self._settle(out, paths)
-                budget -= max(1, len(paths))
+                budget -= max(1, len(paths)) * cost
             if budget <= 0:
                 break
         done = not any(out.marked for out in self._families.values())
