@@ -13,8 +13,10 @@ from typing import Protocol
 from bgpbfd.config.model import Config, PeerConfig
 from bgpbfd.control.neighbor import Neighbor
 from bgpbfd.control.ports import Clock, Timers
-from bgpbfd.core import SECOND, Instant, PeerId
+from bgpbfd.control.recorder import Recorder
+from bgpbfd.core import SECOND, Instant, Micros, PeerId
 
+DEFERRAL_MAX: Micros = 360 * SECOND  # a neighbor that is switched off must not hold the others up for an hour
 _KEY = "graceful restart"
 
 
@@ -25,6 +27,7 @@ class Host(Protocol):
     neighbors: dict[PeerId, Neighbor]
     clock: Clock
     timers: Timers
+    recorder: Recorder
 
     def restart_is_over(self) -> None:
         """Learned routes may go, and every End-of-RIB with them."""
@@ -56,7 +59,13 @@ class Restart:
         ends = [end for peer in self._host.config.peers if peer.enabled and (end := self.until(peer)) is not None]
         if ends:
             self.deferring = True
-            self._host.timers.arm(_KEY, max(ends), self._end)
+            now = self._host.clock.now()
+            end = min(max(ends), now + DEFERRAL_MAX)
+            self._host.timers.arm(_KEY, end, self._end)
+            seconds = (end - now) // SECOND
+            self._tell(
+                f"learned routes are passed on when the neighbors have sent theirs, in {seconds} s at the latest"
+            )
             self.check()
 
     def holds_end_of_rib(self, neighbor: Neighbor) -> bool:
@@ -82,4 +91,10 @@ class Restart:
         self._host.timers.arm(_KEY, None, self._end)
         if self.deferring:
             self.deferring = False
+            self._tell("learned routes are passed on")
             self._host.restart_is_over()
+
+    def _tell(self, text: str) -> None:
+        """Only where anybody is sent learned routes."""
+        if any("peer" in peer.advertise_sources for peer in self._host.config.peers):
+            self._host.recorder.add("graceful-restart", text, self._host.clock.now())

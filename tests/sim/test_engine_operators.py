@@ -257,6 +257,23 @@ def test_a_neighbor_that_does_not_answer_is_told_of_once() -> None:
     assert len(b.events("bgp-attempt-failed")) == 1
 
 
+def test_rfc4724_4_1_a_neighbor_that_is_switched_off_does_not_hold_others_up_for_its_whole_restart_time() -> None:
+    world = World()
+    absent = peer("10.0.0.9", 65002, "graceful_restart = { enabled = true, restart_time = 4095 }")
+    of_a = peer(A, 65001, 'import_policy = "all"')
+    of_c = peer("10.0.0.3", 65002, 'advertise_sources = ["peer"]')
+    b = world.host(B, toml(B, 65002, absent, of_a, of_c, extra='[policies.all]\ndefault = "accept"\n'))
+    world.host(A, toml(A, 65001, peer(B, 65002, routes=some(2))))
+    c = world.host("10.0.0.3", toml("10.0.0.3", 65002, peer(B, 65002)))
+    world.run(300 * SECOND)
+    assert c.learned() == set()
+    (waiting,) = b.events("graceful-restart")
+    assert "in 360 s at the latest" in waiting
+    world.run(70 * SECOND)
+    assert c.learned() == set(some(2))
+    assert len(b.events("graceful-restart")) == 2
+
+
 # -- every state, every command ----------------------------------------------------------------------------
 
 ROUTES = some(3)
