@@ -137,7 +137,7 @@ def _type(data: bytes) -> str | None:
 
 def _version(data: bytes) -> str | None:
     # RFC 4271 §6.2 says two octets, most significant first; some send them swapped, some only one.
-    return f"it supports version {max(data)}" if len(data) <= 2 else None
+    return f"supported is version {max(data)}" if len(data) <= 2 else None
 
 
 def _asn(data: bytes) -> str | None:

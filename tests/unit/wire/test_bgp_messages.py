@@ -396,9 +396,9 @@ def test_notifications_in_words(message: Notification, text: str) -> None:
         # RFC 4271 §6.1, §6.2
         (1, 2, "0012", "length 18"),
         (1, 3, "09", "type 9"),
-        (2, 1, "0004", "it supports version 4"),
-        (2, 1, "0400", "it supports version 4"),
-        (2, 1, "04", "it supports version 4"),
+        (2, 1, "0004", "supported is version 4"),
+        (2, 1, "0400", "supported is version 4"),
+        (2, 1, "04", "supported is version 4"),
         (2, 2, "fde9", "AS 65001"),
         (2, 2, "0001fde9", "AS 130537"),
         (2, 3, "c0000201", "192.0.2.1"),
