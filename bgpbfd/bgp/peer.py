@@ -69,6 +69,7 @@ class Peer(PeerStatus):
         self._recovery: Recovery | None = None  # what an end on our own decision is followed by
         self._plain_open = False
         self._restarting_until: Instant | None = None
+        self._untold: int | None = None  # the session that is up to the shell: its SessionDown has to come
 
     # -- the core ------------------------------------------------------------------------------------------
 
@@ -379,6 +380,7 @@ class Peer(PeerStatus):
         self.established_conn = connection.conn
         self.established_at = now
         assert connection.context is not None
+        self._untold = self.generation
         self._out.append(
             SessionUp(
                 self.generation,
@@ -406,6 +408,7 @@ class Peer(PeerStatus):
             assert connection.negotiated is not None
             families, seconds = retained(connection.settings, connection.negotiated, cause)
             self._out.append(SessionDown(connection.generation, cause, families, seconds))
+            self._untold = None
         else:
             self._out.append(AttemptFailed(cause))
         if self.admin_up and self._recovery is None:
@@ -520,4 +523,9 @@ class Peer(PeerStatus):
                 self._out.append(Close(connection.conn, linger=False))
         self._recovery = None
         self.last_cause = cause
+        if self._untold is not None:  # the fault hit the very end of a session: its routes must not stay for ever
+            self._out.append(SessionDown(self._untold, cause))
+            self._untold = self._session = self.established_conn = self.established_at = None
+            if self.admin_up:
+                self._plan(Recovery.DAMPED, State.ESTABLISHED, now)
         self._sync(cause.text, now)

@@ -27,6 +27,7 @@ from bgp_harness import (
 )
 
 from bgpbfd.bgp import fsm
+from bgpbfd.bgp import peer as peer_module
 from bgpbfd.bgp.events import (
     AttemptFailed,
     AutomaticStop,
@@ -658,6 +659,40 @@ def test_an_exception_of_ours_costs_this_session_and_is_told_with_its_traceback(
     assert cause.text == "internal error: RuntimeError: a bug"
     assert "decode_update" in str(cause.facts["traceback"])
     assert driver.peer.state is State.IDLE
+    monkeypatch.undo()
+    due = driver.peer.next_attempt_at
+    assert due is not None
+    retry = one(driver.at(due), Dial).conn
+    driver.do(TcpCrAcked(retry, OURS, THEIRS))
+    driver.receive(retry, OPEN, KEEPALIVE)
+    assert driver.peer.state is State.ESTABLISHED
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "reset"), [(peer_module, "retained", False), (fsm, "hardened", True), (fsm, "told", True)]
+)
+def test_an_exception_of_ours_at_a_session_s_end_leaves_no_session_behind(
+    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, reset: bool
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    driver = Driver()
+    conn = driver.established()
+    generation = driver.peer.generation
+    monkeypatch.setattr(module, name, broken)
+    end = (
+        AutomaticStop(Cause(CauseKind.ADMIN_RESET, "reset", driver.now), CeaseSubcode.ADMINISTRATIVE_RESET)
+        if reset
+        else TcpConnectionFails(conn, "connection reset")
+    )
+    actions = driver.do(end)
+    assert [close.conn for close in closes(actions)] == [conn] * reset
+    down = [action for action in actions if isinstance(action, SessionDown)]
+    assert [(action.generation, action.cause.kind, action.retain) for action in down] == [
+        (generation, CauseKind.INTERNAL_ERROR, frozenset())
+    ]
+    assert (driver.peer.state, driver.peer.negotiated, driver.peer.established_conn) == (State.IDLE, None, None)
     monkeypatch.undo()
     due = driver.peer.next_attempt_at
     assert due is not None
