@@ -102,6 +102,7 @@ class Site:
             hold_time=spec.hold_time,
             bfd=spec.bfd,
             routes=spec.routes,
+            scoped=spec.link_local,
         )
         arrangement = Arrangement(spec.dial, spec.ibgp, spec.version)
         self.arms[spec.name] = Arm(

@@ -286,7 +286,7 @@ def limited(world: World, leaving: dict[str, object]) -> dict[str, int]:
     return logged
 
 
-@pytest.mark.feature("max_prefixes")
+@pytest.mark.feature("max_prefixes", "Cease subcodes and their texts")
 @each_peer
 def test_5_rfc4486_the_limit_is_a_6_1_and_a_pause(world: World, limited: dict[str, int], name: str) -> None:
     site, peer = world.site, world.site.peer_id(name)

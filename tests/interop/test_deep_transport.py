@@ -25,10 +25,11 @@ OURS6, THEIRS6 = Route("2001:db8:a::/48", med=3), Route("2001:db8:b::/48", med=3
 TCP_MD5_OPTION = "19"
 CS6 = "48"
 NAMES = [kind.name for kind in PEERS]
-FAR = ["bird-far", "frr-far"]
+FAR = ["bird-far", "frr-far", "gobgp-far", "exabgp-far", "openbgpd-far"]
 NETWORKS = ["gobgp-net", "bird-net6"]
 NEVER = ["bird-wrong", "frr-unsigned", "gobgp-near"]
 RAW_AS = 65200
+FROM_FILE = "openbgpd"
 
 # Its neighbor's address, the AS number and both keys come as arguments; SIGUSR1 changes the key of the live connection.
 RAW_SPEAKER = """
@@ -129,6 +130,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             ],
             Spec(edited(Bird, _multihop), "bird-far", dial="we", routed=True, ours=["multihop = 2"]),
             Spec(_md5(Frr, "", hops=2), "frr-far", dial="they", routed=True, ours=["ttl_security = 2"]),
+            Spec(edited(GoBgp, _gobgp_multihop), "gobgp-far", dial="we", routed=True, ours=["multihop = 2"]),
+            Spec(ExaBgp, "exabgp-far", dial="we", routed=True, ours=["multihop = 3"]),
+            Spec(OpenBgpd, "openbgpd-far", dial="they", routed=True, ours=["multihop = 2"]),
             Spec(_md5(GoBgp, KEY, gtsm=False), "gobgp-net", listed=False, asn=65301),
             Spec(_md5(Bird, KEY, gtsm=False), "bird-net6", version=6, listed=False, asn=65302),
             Spec(_md5(Bird, OTHER_KEY, gtsm=False), "bird-wrong", ours=[f'md5_password = "{KEY}"']),
@@ -139,6 +143,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             spec.announced, spec.routes = ([OURS], [THEIRS]) if spec.version == 4 else ([OURS6], [THEIRS6])
         raw_host = lab.host("raw")
         site = Site(lab, specs)
+        secret = site.ours.host.scratch / "secret"  # as good as the password itself
+        secret.write_text(f"{KEY}\n")
+        secret.chmod(0o600)
+        site.specs[FROM_FILE].ours[0] = f'md5_password_file = "{secret}"'
         raw_link = lab.link(site.ours.host, raw_host)
         world = World(site, {}, _raw(raw_link), raw_link)
         _write(world)
@@ -148,6 +156,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def _multihop(text: str, _: PeerConfig) -> str:
     return replaced(text, "  direct;", "  multihop 2;")
+
+
+def _gobgp_multihop(text: str, _: PeerConfig) -> str:
+    return text + "  [neighbors.ebgp-multihop.config]\n    enabled = true\n    multihop-ttl = 2\n"
 
 
 def _raw(link: Link) -> Process:
@@ -224,7 +236,10 @@ def test_a_session_over_a_router(world: World, name: str) -> None:
     wait_equal(lambda: [route.prefix for route in arm.learned()], [THEIRS.prefix])
 
 
-@pytest.mark.parametrize(("name", "ttl"), [("bird-far", "2"), ("frr-far", "255")])
+@pytest.mark.parametrize(
+    ("name", "ttl"),
+    [("bird-far", "2"), ("frr-far", "255"), ("gobgp-far", "2"), ("exabgp-far", "3"), ("openbgpd-far", "2")],
+)
 def test_the_ttl_of_a_session_over_a_router(world: World, packets: dict[str, Capture], name: str, ttl: str) -> None:
     """``multihop`` is what we send with; ``ttl_security`` is what the other may have lost (RFC 5082 §3)."""
     arm = world.site.arm(name)

@@ -26,6 +26,7 @@ FEATURES: Final = (
     "neighbors of a network",
     "hold time 0, the smaller one",
     "Cease subcodes and their texts",
+    "their shutdown's text in our words",
     "2-octet AS numbers",
     "IPv6 routes over IPv4 sessions and the reverse",
     "standard and large communities",
@@ -83,7 +84,6 @@ lacks(["gobgp", "openbgpd"], ["extended messages"], "not offered")
 lacks(["gobgp", "exabgp"], ["roles and OTC"], "no RFC 9234")
 lacks(["openbgpd"], ["extended next hop"], "no RFC 8950 in 7.7")
 lacks(["gobgp", "exabgp"], ["enhanced route refresh"], "answers without its marks")
-lacks(["gobgp", "exabgp", "openbgpd"], ["multihop"], "what is between is no matter of its own")
 _RESTARTS = ("graceful restart, theirs", "graceful restart, ours", "graceful restart after a NOTIFICATION")
 lacks(["exabgp"], _RESTARTS, "keeps no table, neither its own nor ours")
 lacks(["openbgpd"], _RESTARTS, "7.7 has the End-of-RIB marker alone")

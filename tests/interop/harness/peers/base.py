@@ -61,7 +61,7 @@ class PeerConfig:
     """One session of one daemon, seen from that daemon. Both unicast families run over it.
 
     ``flows``: and both families of flow specifications, where it has them. ``own_flows``: those to originate, in the
-    daemon's own words.
+    daemon's own words. ``scoped``: the addresses are link-local, of ``interface``.
     """
 
     local_as: int
@@ -78,10 +78,16 @@ class PeerConfig:
     routes: list[Route] = field(default_factory=list)
     flows: bool = False
     own_flows: list[str] = field(default_factory=list)
+    scoped: bool = False
 
     @property
     def ibgp(self) -> bool:
         return self.local_as == self.remote_as
+
+    @property
+    def scope(self) -> str:
+        """What follows an address that means nothing without its interface: BIRD and FRR name that elsewhere."""
+        return f"%{self.interface}" if self.scoped else ""
 
     def next_hop(self, route: Route) -> str:
         return route.next_hop or (self.own4 if route.version == 4 else self.own6)

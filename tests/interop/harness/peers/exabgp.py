@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from ..lab import Host
-from ..process import wait_until
+from ..process import HarnessError, wait_until
 from .base import Notification, Peer, PeerConfig, Route, ordered
 
 
@@ -54,6 +55,24 @@ class ExaBgp(Peer):
     def _feed(self) -> Path:
         return self.directory / f"feed-{self._lives}.json"
 
+    @property
+    def _orders(self) -> Path:
+        return self.directory / f"orders-{self._lives}"
+
+    def order(self, command: str) -> None:
+        """A command of its API."""
+
+        def given() -> bool:
+            try:
+                descriptor = os.open(self._orders, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as error:
+                raise HarnessError(str(error)) from error
+            with os.fdopen(descriptor, "w") as orders:
+                orders.write(f"{command}\n")
+            return True
+
+        wait_until(given, 5, "exabgp's process reads orders", self.logs())
+
     def feed_text(self) -> str:
         """What its API has told in this life, a JSON object a line."""
         return self._feed.read_text()
@@ -66,7 +85,7 @@ class ExaBgp(Peer):
         families = "".join(f"    ipv{version} flow;\n" for version in (4, 6)) if c.flows else ""
         flows = "\n".join(c.own_flows)
         return f"""process feed {{
-  run {sys.executable} {writer} {self._feed};
+  run {sys.executable} {writer} {self._feed} {self._orders};
   encoder json;
 }}
 neighbor {c.remote_address} {{
@@ -186,7 +205,13 @@ def _parse(prefix: str, next_hop: str, attribute: dict[str, Any]) -> Route:
     )
 
 
-_WRITER = """import sys
+_WRITER = """import os, sys, threading
+def order():
+    while True:
+        with open(sys.argv[2]) as orders:
+            print(orders.read(), end="", flush=True)
+os.mkfifo(sys.argv[2])
+threading.Thread(target=order, daemon=True).start()
 with open(sys.argv[1], "w", buffering=1) as feed:
     for line in sys.stdin:
         feed.write(line)

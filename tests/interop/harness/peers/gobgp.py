@@ -34,6 +34,10 @@ class GoBgp(Peer):
         self._check_started()
         return self.config.remote_address in self._gobgp("neighbor")
 
+    @property
+    def _neighbor(self) -> str:
+        return self.config.remote_address + self.config.scope
+
     def _gobgp(self, *argv: str) -> str:
         return self.host.run("gobgp", *argv)
 
@@ -53,11 +57,11 @@ class GoBgp(Peer):
         )
         return (
             f'[global.config]\n  as = {c.local_as}\n  router-id = "{c.router_id}"\n'
-            f'  local-address-list = ["{c.local_address}"]\n'
+            f'  local-address-list = ["{c.local_address}{c.scope}"]\n'
             f"[[neighbors]]\n  [neighbors.config]\n"
-            f'    neighbor-address = "{c.remote_address}"\n    peer-as = {c.remote_as}\n'
+            f'    neighbor-address = "{c.remote_address}{c.scope}"\n    peer-as = {c.remote_as}\n'
             f"  [neighbors.transport.config]\n"
-            f'    local-address = "{c.local_address}"\n    passive-mode = {str(c.passive).lower()}\n'
+            f'    local-address = "{c.local_address}{c.scope}"\n    passive-mode = {str(c.passive).lower()}\n'
             f"  [neighbors.timers.config]\n    connect-retry = 5\n    idle-hold-time-after-reset = 1\n"
             f"    hold-time = {c.hold_time}\n    keepalive-interval = {max(1, c.hold_time // 3)}\n{families}"
         )
@@ -77,7 +81,7 @@ class GoBgp(Peer):
         return argv
 
     def session_state(self) -> str:
-        state = self._json("neighbor", self.config.remote_address)["state"].get("session_state", 0)
+        state = self._json("neighbor", self._neighbor)["state"].get("session_state", 0)
         return _STATES[state] if isinstance(state, int) else str(state).lower()
 
     def routes(self) -> list[Route]:
@@ -85,7 +89,7 @@ class GoBgp(Peer):
         if self.session_state() != "established":
             return seen  # its table is gone, and the CLI says so by an error
         for family in ("ipv4", "ipv6"):
-            table = self._json("neighbor", self.config.remote_address, "adj-in", "-a", family)
+            table = self._json("neighbor", self._neighbor, "adj-in", "-a", family)
             seen += [self._parse(path) for paths in table.values() for path in paths]
         return sorted(seen, key=lambda route: route.prefix)
 
@@ -94,7 +98,7 @@ class GoBgp(Peer):
         return list(self._json("global", "rib", "-a", f"ipv{version}"))
 
     def flows(self, version: int) -> list[str]:
-        table = self._json("neighbor", self.config.remote_address, "adj-in", "-a", f"ipv{version}-flowspec")
+        table = self._json("neighbor", self._neighbor, "adj-in", "-a", f"ipv{version}-flowspec")
         return [f"{rule} {json.dumps(paths)}" for rule, paths in table.items()]
 
     def _parse(self, path: Any) -> Route:

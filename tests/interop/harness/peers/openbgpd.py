@@ -36,6 +36,10 @@ class OpenBgpd(Peer):
     def _socket(self) -> str:
         return str(self.directory / "bgpd.sock")
 
+    @property
+    def _neighbor(self) -> str:
+        return self.config.remote_address + self.config.scope
+
     def _json(self, *argv: str) -> Any:
         output = run(["bgpctl", "-s", self._socket, "-j", *argv])
         try:
@@ -51,13 +55,13 @@ class OpenBgpd(Peer):
             "fib-update no",
             "log updates",
             "connect-retry 1",
-            f"listen on {c.local_address}",
+            f"listen on {c.local_address}{c.scope}",
             f'socket "{self._socket}"',
             f"holdtime {c.hold_time}",
             *[self._network(route) for route in c.routes],
-            f"neighbor {c.remote_address} {{",
+            f"neighbor {c.remote_address}{c.scope} {{",
             f"  remote-as {c.remote_as}",
-            f"  local-address {c.local_address}",
+            f"  local-address {c.local_address}{c.scope}",
             "  announce IPv4 unicast",
             "  announce IPv6 unicast",
             # Over a session of the other family the portable release sends ::1 as the next hop of a directly
@@ -88,17 +92,17 @@ class OpenBgpd(Peer):
         return f"network {route.prefix} set {{ {' '.join(sets)} }}"
 
     def session_state(self) -> str:
-        neighbors = self._json("show", "neighbor", self.config.remote_address)["neighbors"]
+        neighbors = self._json("show", "neighbor", self._neighbor)["neighbors"]
         return str(neighbors[0]["state"]).lower()
 
     def routes(self) -> list[Route]:
         # "in" is the Adj-RIB-In: what the neighbor sent, before any filter.
-        table = self._json("show", "rib", "detail", "in", "neighbor", self.config.remote_address)
+        table = self._json("show", "rib", "detail", "in", "neighbor", self._neighbor)
         return sorted((_parse(entry) for entry in table.get("rib", [])), key=lambda route: route.prefix)
 
     def hasten(self) -> None:
         if self.session_state() == "idle":
-            run(["bgpctl", "-s", self._socket, "neighbor", self.config.remote_address, "up"], check=False)
+            run(["bgpctl", "-s", self._socket, "neighbor", self._neighbor, "up"], check=False)
 
     def notifications(self) -> list[Notification]:
         found = []
