@@ -198,13 +198,24 @@ def neighbor_record(peer: dict[str, Any]) -> str:
         ("Capabilities sent", peer["capabilities_sent"]),
         ("At the next session", peer["pending_changes"]),
     ]
-    if error is not None:
-        pairs.append(("Last error", f"{error['text']} [{error['kind']}]"))
-        pairs.append(("", f"{moment(error['at'])}, {duration(error['age'])} ago"))
-        if error["code"] is not None:
-            pairs.append(("", f"NOTIFICATION {error['code']}/{error['subcode']}"))
-        pairs.extend(("", f"{key} {value}") for key, value in error["facts"].items())
+    pairs += _cause("Last error", error)
+    ended = peer["last_session_error"]
+    if ended is not None and (error is None or (ended["text"], ended["at"]) != (error["text"], error["at"])):
+        pairs += _cause("Last session ended", ended)
     return record(name, pairs)
+
+
+def _cause(name: str, cause: dict[str, Any] | None) -> list[tuple[str, object]]:
+    if cause is None:
+        return []
+    lines: list[tuple[str, object]] = [
+        (name, f"{cause['text']} [{cause['kind']}]"),
+        ("", f"{moment(cause['at'])}, {duration(cause['age'])} ago"),
+    ]
+    if cause["code"] is not None:
+        lines.append(("", f"NOTIFICATION {cause['code']}/{cause['subcode']}"))
+    lines += [("", f"{key} {value}") for key, value in cause["facts"].items()]
+    return lines
 
 
 def _role(peer: dict[str, Any]) -> str | None:

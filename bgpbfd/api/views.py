@@ -96,6 +96,7 @@ def peer_summary(peer: NeighborSnapshot, clock: Clock) -> Json:
 def peer_detail(peer: NeighborSnapshot, clock: Clock) -> Json:
     """One neighbor of ``show_peer_detail``: the summary's fields and these."""
     return peer_summary(peer, clock) | {
+        "last_session_error": None if peer.last_session_error is None else cause(peer.last_session_error, clock),
         "hold_timer": peer.hold_time_configured_s,
         "hold_timer_interval": peer.keepalive_time_s,
         "hold_time": peer.hold_time_s,

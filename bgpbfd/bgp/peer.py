@@ -405,6 +405,7 @@ class Peer(PeerStatus):
             self.established_conn = None
             self.established_at = None
             self.flaps += 1
+            self.last_session_cause = cause
             assert connection.negotiated is not None
             families, seconds = retained(connection.settings, connection.negotiated, cause)
             self._out.append(SessionDown(connection.generation, cause, families, seconds))

@@ -30,7 +30,8 @@ class PeerStatus:
         self.generation = 0
         self.established_conn: ConnId | None = None
         self.established_at: Instant | None = None
-        self.last_cause: Cause | None = None
+        self.last_cause: Cause | None = None  # of the last session or attempt that ended
+        self.last_session_cause: Cause | None = None  # of the last session
         self.flaps = 0
         self.capabilities_received: tuple[Capability, ...] = ()
         self._connections: dict[ConnId, Connection] = {}

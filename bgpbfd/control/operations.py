@@ -92,6 +92,7 @@ class Operations(RouteOperations):
             flaps=peer.flaps,
             bfd_state=self._bfd_state(neighbor),
             last_error=peer.last_cause,
+            last_session_error=peer.last_session_cause,
             hold_time_configured_s=config.hold_timer,
             hold_time_s=negotiated.hold_time_s if negotiated else None,
             keepalive_time_s=negotiated.keepalive_time_s if negotiated else None,

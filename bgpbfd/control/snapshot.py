@@ -60,6 +60,7 @@ class NeighborSnapshot:
     bfd_state: str | None  # None: no BFD configured
     last_error: Cause | None
     # detail
+    last_session_error: Cause | None = None  # why the last session ended; a failed attempt after it is last_error
     hold_time_configured_s: int = 0
     hold_time_s: int | None = None  # negotiated
     keepalive_time_s: int | None = None

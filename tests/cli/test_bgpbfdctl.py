@@ -69,6 +69,8 @@ def test_show_neighbor_detail(daemon: Daemon, words: tuple[str, ...]) -> None:
         "4-octet AS 65001",
         "hold_timer",
         "Disabled families       ipv6 unicast",
+        "Last session ended      BAD\\x1b[1m [notification-sent]",
+        "message 00ff",
         "treat-as-withdraw 1",
         "ORIGIN: origin 7 \\x1b[2J [treat-as-withdraw]",
         "octets 0102 (of 900 octets)",

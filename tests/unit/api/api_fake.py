@@ -33,6 +33,9 @@ CAUSE = Cause(
     subcode=2,
     facts={"message": "\x1b]0;owned\x07"},
 )
+ENDED = Cause(
+    CauseKind.NOTIFICATION_SENT, "BAD\x1b[1m", NOW - 100 * SECOND, code=1, subcode=1, facts={"message": "00ff"}
+)
 TOR = NeighborSnapshot(
     peer="192.0.2.1",
     description="tor-1",
@@ -55,6 +58,7 @@ TOR = NeighborSnapshot(
     flaps=3,
     bfd_state="up",
     last_error=CAUSE,
+    last_session_error=ENDED,
     hold_time_configured_s=180,
     hold_time_s=90,
     keepalive_time_s=30,
@@ -99,6 +103,7 @@ SPINE = replace(
     remote_router_id=None,
     bfd_state=None,
     last_error=None,
+    last_session_error=None,
     local=None,
     remote=None,
     hold_time_s=None,

@@ -159,6 +159,7 @@ async def test_show_peer_detail_of_all_is_a_list_and_of_one_an_object(api: Api) 
         "md5": True, "ttl_security": 1, "multihop": None,
     }  # fmt: skip
     assert {key: one[key] for key in in_depth} == in_depth
+    assert (one["last_session_error"]["code"], one["last_session_error"]["age"]) == (1, 100.0)
     assert len(one["capabilities"]) == 3
     assert "65001" in one["capabilities"][1]
     assert one == await api.result("show_peer_detail", {"peer": "192.0.2.1"})

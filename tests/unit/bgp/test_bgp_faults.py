@@ -17,7 +17,14 @@ from bgp_harness import (
     sent,
 )
 
-from bgpbfd.bgp.events import FamilyDisabled, SendRouteRefresh, SessionDown, State, UpdateReceived
+from bgpbfd.bgp.events import (
+    CauseKind,
+    FamilyDisabled,
+    SendRouteRefresh,
+    SessionDown,
+    State,
+    UpdateReceived,
+)
 from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST, SECOND
 
 BOTH = CAP_MP_IPV4 + CAP_MP_IPV6 + CAP_REFRESH + cap_as4(65001)
@@ -145,3 +152,14 @@ def test_the_data_of_a_notification_is_told_in_words() -> None:
     driver, conn = session()
     ended = one(driver.receive(conn, message(3, b"\x06\x01" + bytes.fromhex("0001 01 00000064"))), SessionDown).cause
     assert ended.text == "peer sent Cease, Maximum Number of Prefixes Reached: ipv4 unicast, at most 100"
+
+
+def test_what_ended_the_session_outlives_attempts_that_fail_after_it() -> None:
+    driver, conn = session()
+    driver.receive(conn, message(9))
+    driver.at(driver.now + 60 * SECOND)  # dials, and nobody answers
+    last, ended = driver.peer.last_cause, driver.peer.last_session_cause
+    assert last is not None
+    assert last.kind is CauseKind.CONNECTION_FAILED
+    assert ended is not None
+    assert (ended.code, ended.subcode, ended.facts["message"]) == (1, 3, message(9).hex())
