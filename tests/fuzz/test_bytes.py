@@ -50,6 +50,9 @@ CONTEXTS = [
     context(*flags)
     for flags in product(BOTH, BOTH, (FAMILIES, (IPV4_UNICAST,), (IPV6_FLOW,), ()), BOTH)  # 32 of them
 ] + [context(*flags, add_path=True) for flags in product(BOTH, BOTH, (FAMILIES, (IPV6_UNICAST,)), BOTH)]  # 16
+for number, family in enumerate(FAMILIES):
+    CONTEXTS.append(context(True, True, FAMILIES, extended_next_hop=bool(number % 2)))
+    CONTEXTS[-1].disable(family)
 
 # -- the corpus: what a speaker sends ----------------------------------------------------------------------
 
@@ -229,6 +232,17 @@ def outcome(decode: Callable[[], T]) -> T | NotificationError:
         return error
 
 
+def verdict_is_sound(got: update.Update, context: UpdateContext) -> None:
+    """RFC 7606 §2: routes are of families that are taken alone, and a session that goes on has one left."""
+    disabled = {family for family, _ in got.disabled}
+    assert disabled <= context.families
+    taken = context.families - disabled
+    assert taken or not disabled
+    assert {item.family for item in (*got.announced, *got.withdrawn)} <= taken
+    assert got.end_of_rib is None or got.end_of_rib in taken
+    assert bool(disabled) is any(fault.treatment == "afi-safi-disable" for fault in got.faults)
+
+
 def decode(kind: int, body: bytes) -> None:
     with contextlib.suppress(NotificationError):
         match kind:
@@ -237,7 +251,7 @@ def decode(kind: int, body: bytes) -> None:
             case 2:
                 for one in CONTEXTS:
                     with contextlib.suppress(NotificationError):
-                        update.decode_update(body, one)
+                        verdict_is_sound(update.decode_update(body, one), one)
             case 3:
                 notification = messages.decode_notification(body)
                 notification_text.shutdown_communication(notification)
