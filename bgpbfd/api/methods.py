@@ -193,7 +193,7 @@ async def show_peer_detail(context: Context, peer: Any = None) -> LongList | Jso
 def peer_enable(context: Context, peer: Any) -> Json:
     found = _neighbor(context, peer)
     context.engine.peer_enable(found.peer)
-    return _peer_state(context, found)
+    return _peer_state(context, replace(found, enabled=True))
 
 
 @method

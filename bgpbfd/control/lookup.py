@@ -32,4 +32,7 @@ def find_neighbor(engine: Engine, peer: str) -> Neighbor:
     if named:
         which = ", ".join(n.id for n in named)
         raise Refused("peer", f"{peer!r} is the description of several neighbors: say which of {which}")
+    if (network := find_network(engine, peer)) is not None:
+        of_it = ", ".join(n.id for n in neighbors.values() if n.network == network.id) or "none just now"
+        raise Refused("peer", f"{network.id} is a network; name one of its neighbors: {of_it}")
     raise Refused("peer", f"no neighbor {peer!r}; known: {', '.join(neighbors) or 'none'}")

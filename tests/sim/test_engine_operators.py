@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from bgpbfd.config.model import StaticRoute
+from bgpbfd.control.snapshot import Refused
 from bgpbfd.core import SECOND, Prefix
 from bgpbfd.wire.attributes import PathAttributes
 from tests.sim.engine_world import Host, World
@@ -217,6 +218,12 @@ def test_a_disabled_dynamic_neighbor_stays_away() -> None:
     b.operations.peer_enable(A)
     world.run(100 * SECOND)
     assert a.state(B) == "established"
+
+
+def test_a_command_for_a_network_names_its_neighbors() -> None:
+    _, _, b = network()
+    with pytest.raises(Refused, match=r"10\.0\.0\.0/24 is a network; name one of its neighbors: 10\.0\.0\.1$"):
+        b.operations.peer_disable("10.0.0.0/24")
 
 
 # -- reloads -----------------------------------------------------------------------------------------------

@@ -396,11 +396,13 @@ async def test_methods_of_later_answer_not_supported_yet(api: Api, method: str) 
     assert error == {"code": -32601, "message": "Method not found", "data": {"reason": "not supported yet"}}
 
 
-async def test_a_dynamic_neighbor_that_goes_with_its_reset_is_answered_for(
-    api: Api, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("verb", ["peer_reset", "peer_enable"])
+async def test_a_dynamic_neighbor_that_goes_with_the_command_is_answered_for(
+    api: Api, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    monkeypatch.setattr(api.engine, "peer_reset", lambda peer: api.engine.peers.clear())
-    answer = await api.result("peer_reset", ["tor-1"])
+    api.engine.peers[0] = replace(api.engine.peers[0], enabled=verb == "peer_reset")
+    monkeypatch.setattr(api.engine, verb, lambda peer: api.engine.peers.clear())
+    answer = await api.result(verb, ["tor-1"])
     assert answer == {"peer": "192.0.2.1", "description": "tor-1", "enabled": True, "state": "idle"}
 
 
