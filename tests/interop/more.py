@@ -370,7 +370,7 @@ def gobgp(peer: Peer, *argv: str) -> str:
 
 
 def bgpctl(peer: Peer, *argv: str) -> str:
-    return run(["bgpctl", "-s", str(peer.directory / "bgpd.sock"), *argv])
+    return peer.host.run("bgpctl", "-s", str(peer.directory / "bgpd.sock"), *argv)
 
 
 def edited(kind: type[Peer], edit: Callable[[str, PeerConfig], str]) -> type[Peer]:

@@ -36,7 +36,7 @@ TWICE = {name: f"203.0.113.{16 * number}/28" for number, name in enumerate(NAMES
 SENDERS = ["bird", "frr", "gobgp", "exabgp", "openbgpd"]
 FEEDER_AS = 64499
 OVER_V6 = ["bird-v6only", "frr-v6only", "gobgp-v6only", "exabgp-v6only"]
-LINK_LOCAL = ["bird-ll", "frr-ll"]
+LINK_LOCAL = ["bird-ll", "frr-ll", "gobgp-ll"]
 OURS4, OURS6 = Route("198.51.100.0/24", med=4), Route("2001:db8:a::/48", med=6)
 THEIRS4, THEIRS6 = Route("192.0.2.0/24", med=4), Route("2001:db8:b::/48", med=6)
 
@@ -154,7 +154,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                     ours=extended,
                     routes=[THEIRS4],
                 )
-                for kind in (Bird, Frr)
+                for kind in (Bird, Frr, GoBgp)
             ],
         ]
         for spec in specs[len(PEERS) :]:

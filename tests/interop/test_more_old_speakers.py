@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from .harness.capture import Capture
 from .harness.lab import Lab
 from .harness.peers import Route
-from .more import Site, Spec, birdc, edited, replaced, source, up, wait_equal, with_bird, with_exabgp, with_openbgpd
+from .more import (
+    Site,
+    Spec,
+    birdc,
+    edited,
+    replaced,
+    source,
+    up,
+    wait_equal,
+    with_bird,
+    with_exabgp,
+    with_frr,
+    with_openbgpd,
+)
 
 pytestmark = pytest.mark.interop
 
@@ -33,10 +47,12 @@ KINDS = {
         with_exabgp("capability { asn4 disable; }"),
         lambda text, config: replaced(text, f"peer-as {config.remote_as};", f"peer-as {AS_TRANS};"),
     ),
+    # It offers nothing at all then, reads ours from our capability all the same, and carries IPv4 alone.
+    "frr": with_frr("neighbor {} dont-capability-negotiate"),
     "openbgpd": with_openbgpd("announce as-4byte no"),
 }
 each_peer = pytest.mark.parametrize("name", list(KINDS))
-each_that_takes_any_path = pytest.mark.parametrize("name", ["bird", "exabgp"])
+each_that_takes_any_path = pytest.mark.parametrize("name", ["bird", "exabgp", "frr"])
 
 
 @pytest.fixture(scope="module")
@@ -74,25 +90,30 @@ def test_rfc6793_4_2_2_our_open_carries_as_trans(site: Site, captures: dict[str,
 def test_rfc6793_4_2_2_paths_arrive_there_with_as4_path(site: Site, captures: dict[str, Capture], name: str) -> None:
     arm = up(site, name)
     whole = (OUR_AS, *ROUTE.as_path)
+    shown = partial(_as_trans, name == "frr")  # which leaves AS4_PATH aside then
     wait_equal(
         lambda: {route.prefix: route.as_path for route in arm.peer.routes()},
         {
-            ROUTE.prefix: whole,
-            PLAIN.prefix: (OUR_AS,),
+            ROUTE.prefix: shown(whole),
+            PLAIN.prefix: shown((OUR_AS,)),
         },
     )
     if name == "bird":
-        shown = birdc(arm.peer, f"show route all table master4 {ROUTE.prefix}")
-        assert f"BGP.as_path: {' '.join(map(str, whole))}" in shown
+        text = birdc(arm.peer, f"show route all table master4 {ROUTE.prefix}")
+        assert f"BGP.as_path: {' '.join(map(str, whole))}" in text
     updates = captures[name].packets(
         f"bgp.type == 2 && {source(arm.our_address)} && bgp.update.path_attribute.as_path_segment.as2",
         ["bgp.update.path_attribute.as_path_segment.as2", "bgp.update.path_attribute.as_path_segment.as4"],
     )
     fields = [tuple(packet.fields.values()) for packet in updates]
-    two = tuple(str(asn if asn < 65536 else AS_TRANS) for asn in whole)
+    two = tuple(str(asn) for asn in _as_trans(True, whole))
     four = tuple(str(asn) for asn in whole)
     assert any(found2[: len(two)] == two or two == found2[-len(two) :] for found2, _ in fields), fields
     assert any(four == found4[: len(four)] or four == found4[-len(four) :] for _, found4 in fields), fields
+
+
+def _as_trans(old: bool, path: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(AS_TRANS if old and asn > 65535 else asn for asn in path)
 
 
 @pytest.mark.feature("2-octet AS numbers")
@@ -100,8 +121,8 @@ def test_rfc6793_4_2_2_paths_arrive_there_with_as4_path(site: Site, captures: di
 def test_rfc6793_4_2_3_their_as4_path_is_merged(site: Site, captures: dict[str, Capture], name: str) -> None:
     arm = up(site, name)
     wait_equal(
-        lambda: [(view["prefix"], view["as_path"]) for view in site.ours.learned(arm.address)],
-        [(THEIRS.prefix, f"{arm.peer.config.local_as} {FAR_AS} {THEIRS.as_path[1]}")],
+        lambda: {view["prefix"]: view["as_path"] for view in site.ours.learned(arm.address)}.get(THEIRS.prefix),
+        f"{arm.peer.config.local_as} {FAR_AS} {THEIRS.as_path[1]}",
     )
     sent = captures[name].packets(
         f"bgp.type == 2 && {source(arm.address)}", ["bgp.update.path_attribute.as_path_segment.as2"]

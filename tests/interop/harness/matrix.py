@@ -79,7 +79,7 @@ lacks(["exabgp"], ["route refresh asked by the peer", "route refresh asked by us
 lacks(["openbgpd"], ["route refresh asked by us"], "7.7 answers each request with “not negotiated”")
 
 
-lacks(["frr", "gobgp"], ["2-octet AS numbers"], "cannot leave capability 65 out alone")
+lacks(["gobgp"], ["2-octet AS numbers"], "3.10 always offers capability 65")
 lacks(["gobgp", "openbgpd"], ["extended messages"], "not offered")
 lacks(["gobgp", "exabgp"], ["roles and OTC"], "no RFC 9234")
 lacks(["openbgpd"], ["extended next hop"], "no RFC 8950 in 7.7")
@@ -89,7 +89,7 @@ lacks(["exabgp"], _RESTARTS, "keeps no table, neither its own nor ours")
 lacks(["openbgpd"], _RESTARTS, "7.7 has the End-of-RIB marker alone")
 lacks(["bird"], ["graceful restart after a NOTIFICATION"], "no RFC 8538")
 lacks(["gobgp"], ["graceful restart after a NOTIFICATION"], "has it; no test yet")
-lacks(["gobgp", "exabgp", "openbgpd"], ["link-local sessions"], "no test yet")
+lacks(["exabgp"], ["link-local sessions"], "4.2.21 knows no scope: it can bind to no link-local address")
 
 
 def peer_of(name: str) -> str | None:

@@ -50,6 +50,7 @@ class GoBgp(Peer):
 
     def _configuration(self) -> str:
         c = self.config
+        listened = "::" if c.scoped else c.local_address  # "can't listen on fe80::b%eth1"
         families = "".join(
             f'  [[neighbors.afi-safis]]\n    [neighbors.afi-safis.config]\n      afi-safi-name = "ipv{v}-{safi}"\n'
             for safi in (("unicast", "flowspec") if c.flows else ("unicast",))
@@ -57,7 +58,7 @@ class GoBgp(Peer):
         )
         return (
             f'[global.config]\n  as = {c.local_as}\n  router-id = "{c.router_id}"\n'
-            f'  local-address-list = ["{c.local_address}{c.scope}"]\n'
+            f'  local-address-list = ["{listened}"]\n'
             f"[[neighbors]]\n  [neighbors.config]\n"
             f'    neighbor-address = "{c.remote_address}{c.scope}"\n    peer-as = {c.remote_as}\n'
             f"  [neighbors.transport.config]\n"

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..process import HarnessError, run, wait_until
+from ..process import HarnessError, wait_until
 from .base import Notification, Peer, Route, ordered
 
 
@@ -41,7 +41,7 @@ class OpenBgpd(Peer):
         return self.config.remote_address + self.config.scope
 
     def _json(self, *argv: str) -> Any:
-        output = run(["bgpctl", "-s", self._socket, "-j", *argv])
+        output = self.host.run("bgpctl", "-s", self._socket, "-j", *argv)  # a scope is a name of its namespace
         try:
             return json.loads(output)
         except ValueError as error:
@@ -102,7 +102,7 @@ class OpenBgpd(Peer):
 
     def hasten(self) -> None:
         if self.session_state() == "idle":
-            run(["bgpctl", "-s", self._socket, "neighbor", self._neighbor, "up"], check=False)
+            self.host.run("bgpctl", "-s", self._socket, "neighbor", self._neighbor, "up", check=False)
 
     def notifications(self) -> list[Notification]:
         found = []
