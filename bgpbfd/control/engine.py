@@ -401,7 +401,12 @@ class Engine:
 
     def _bfd_not_regained(self, neighbor: Neighbor) -> None:
         if self.neighbors.get(neighbor.id) is neighbor and (verdict := neighbor.coupling.give_up(self.clock.now())):
-            self.feed(neighbor, verdict)
+            self._bfd_verdict(neighbor, verdict)
+
+    def _bfd_verdict(self, neighbor: Neighbor, verdict: bgp.BfdUp | bgp.BfdDown) -> None:
+        self.feed(neighbor, verdict)
+        if isinstance(verdict, bgp.BfdDown):
+            self.learning.path_failed(neighbor)
 
     def _bfd_change(self, change: bfd.StateChange) -> None:
         neighbor = self.neighbors.get(change.key)
@@ -409,7 +414,7 @@ class Engine:
             return
         verdict = neighbor.coupling.handle(change)
         if verdict is not None:  # first the teardown, then the telling of it
-            self.feed(neighbor, verdict)
+            self._bfd_verdict(neighbor, verdict)
         kind, text, level = describe_bfd_change(change)
         self.recorder.add(
             kind,

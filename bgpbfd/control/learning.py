@@ -94,6 +94,15 @@ class Learning:
         if neighbor.stale_until is not None:
             self._flush_stale(neighbor)
 
+    def path_failed(self, neighbor: Neighbor) -> None:
+        """BFD went down: what is kept of a neighbor that restarts goes as well, as it would have gone had BFD been the
+        first to tell (``bgp.retention``)."""
+        if neighbor.session is None and neighbor.stale_until is not None:
+            host = self._host
+            text = f"{host.rib.stale_count(neighbor.id)} stale routes are dropped: BFD went down"
+            host.recorder.add("stale-routes-dropped", text, host.clock.now(), peer=neighbor.id, level="warning")
+            self._flush_stale(neighbor)
+
     def _flush(self, neighbor: Neighbor) -> None:
         self._follow(neighbor.id, self._host.rib.flush(neighbor.id, **self._report()))
         self._set_stale(neighbor, None)
