@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import repeat
 
 from bgpbfd.rib.adj_in import AnyTable
@@ -33,6 +34,16 @@ def judged(old: Path, info: PeerInfo, judgement: Judgement) -> Path:
     return PathWithId(old.peer, info, attributes, old.received_at, outcome, old.epoch, old.path_id)
 
 
+def alike(old: Path, new: Path) -> bool:
+    """Whether to everybody else a path is what it was, though an import policy has judged it anew."""
+    return old.usable == new.usable and old.attributes == new.attributes and _same_session(old.info, new.info)
+
+
+def _same_session(one: PeerInfo, other: PeerInfo) -> bool:
+    """The import policy has had its say when a path was judged; nobody asks for it afterwards."""
+    return one is other or replace(one, policy=None) == replace(other, policy=None)
+
+
 def matters(old: Path | None, new: Path | None, rivals: list[Path]) -> bool:
     """Whether the best path is another one with ``new`` in the place of ``old``.
 
@@ -61,5 +72,5 @@ def same(before: Path | None, after: Path | None) -> bool:
         before.peer == after.peer
         and before.path_id == after.path_id
         and (before.attributes is after.attributes or before.attributes == after.attributes)
-        and (before.info is after.info or before.info == after.info)
+        and _same_session(before.info, after.info)
     )

@@ -16,50 +16,26 @@ as stale ones (``adj_in``). RFC 7911: several paths a prefix. RFC 8212 §2.1: se
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import TypeAlias
 
 from bgpbfd.core import Family, Instant, PeerId
 from bgpbfd.rib.adj_in import SHARDS, AnyTable, PathsTable, Table
-from bgpbfd.rib.compare import differ, judged, matters, only_withdrawn, paths_at, same
+from bgpbfd.rib.compare import alike, differ, judged, matters, only_withdrawn, paths_at, same
 from bgpbfd.rib.importing import Importer, Judgement, identity, unusable
+from bgpbfd.rib.learned import LearnedRoute, learned_route
 from bgpbfd.rib.select import Path, PathWithId, PeerInfo, best_path, in_order, neighbor_asn
-from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.update import Reach, Update
 
 __all__ = ["LearnedRoute", "Path", "PeerInfo", "Rib", "unusable"]
 
 Changed: TypeAlias = list[tuple[Family, bytes]]
+Made: TypeAlias = list[dict[tuple[object, ...], tuple[Path, bool]]]  # in parts: a large one would be rehashed
 
 PATHS_MAX = 1000  # of one prefix from one peer: each change of one goes through them all
-SLICE = 2000  # routes gone through in one turn, about
+_FREED = 16  # parts of a pass's memory that are freed in one turn
+SLICE = 1000  # routes gone through in one turn, about
 _PASSED = 8  # routes that are only passed by cost as much as one
-
-
-@dataclass(slots=True, frozen=True)
-class LearnedRoute:
-    """A route as a peer announced it. ``valid`` False: kept and shown, but not used, for ``reason``.
-
-    In the answer of ``Rib.best`` the reason is the word of the step that chose the route, see ``select.best_path``.
-
-    ``attributes`` are in force, ``received`` as they came; ``why``: what the import policy said, None without one.
-    ``stale``: kept while its peer restarts or sends all again. ``info``: of the session that the path came from. A
-    valid route whose ``info`` is not ``eligible`` takes no part in the decision (RFC 8212).
-    """
-
-    peer: PeerId
-    family: Family
-    nlri: bytes
-    attributes: PathAttributes
-    received_at: Instant
-    valid: bool
-    reason: str | None
-    path_id: int | None
-    stale: bool
-    why: str | None
-    received: PathAttributes
-    info: PeerInfo
 
 
 class _Peer:
@@ -187,7 +163,7 @@ class Rib:
         if state is None:
             return
         importer = state.importer
-        made: dict[tuple[object, ...], Path] = {}
+        made: Made = [{} for _ in range(SHARDS)]
         changed: Changed = []
         done = 0
         for family in list(state.tables):
@@ -203,6 +179,9 @@ class Rib:
                         break
                     done += self._judge_again(peer, table, family, nlri, importer, made, changed, every)
         yield changed
+        while made:  # a full table's old paths: freeing them takes its time, too
+            del made[-_FREED:]
+            yield []
 
     # -- UPDATEs -----------------------------------------------------------------------------------------
 
@@ -259,8 +238,9 @@ class Rib:
             for family, table in state.tables.items():
                 if safi is not None and family.safi != safi:
                     continue
+                epoch = table.epoch
                 for nlri, path in table.items():
-                    yield self._route(path, family, nlri, path.reason)
+                    yield learned_route(path, family, nlri, path.reason, epoch)
 
     def paths(self, family: Family, nlri: bytes) -> list[LearnedRoute]:
         """Every peer's routes for one prefix."""
@@ -412,27 +392,32 @@ class Rib:
         family: Family,
         nlri: bytes,
         importer: Importer,
-        made: dict[tuple[object, ...], Path],
+        made: Made,
         changed: Changed,
         every: bool,
     ) -> int:
-        """``made``: the new paths of this pass, so that what shared a path goes on sharing one."""
+        """``made``: the new paths of this pass, so that what shared a path goes on sharing one, and whether they are to
+        everybody else what the old ones were."""
         olds = table.at(nlri)
         news = []
+        quiet = True
         for old in olds:
             new = old
             if old.info is not importer.info:
                 said = importer.judge(old.received, family, nlri) if importer.by_prefix else None
                 key = (old,) if said is None else (old, *identity(said))
-                found = made.get(key)
+                part = made[(id(old) >> 6) % SHARDS]
+                found = part.get(key)
                 if found is None:
-                    found = made[key] = judged(old, importer.info, said or importer.judge(old.received, family, nlri))
-                new = found
+                    new = judged(old, importer.info, said or importer.judge(old.received, family, nlri))
+                    found = part[key] = new, alike(old, new)
+                new = found[0]
+                quiet = quiet and found[1]
             news.append(new)
         if news != olds:
             table.exchange(nlri, news)
             table.changes += 1
-            if every or differ(olds, news, paths_at(self._others(peer, family), nlri)):
+            if not quiet and (every or differ(olds, news, paths_at(self._others(peer, family), nlri))):
                 changed.append((family, nlri))
         return max(1, len(olds))
 
@@ -539,17 +524,4 @@ class Rib:
         return [table for key, table in state.tables.items() if family is None or key == family]
 
     def _route(self, path: Path, family: Family, nlri: bytes, reason: str | None) -> LearnedRoute:
-        return LearnedRoute(
-            peer=path.peer,
-            family=family,
-            nlri=nlri,
-            attributes=path.attributes,
-            received_at=path.received_at,
-            valid=path.reason is None,
-            reason=reason,
-            path_id=path.path_id,
-            stale=path.epoch != self._peers[path.peer].tables[family].epoch,
-            why=path.why,
-            received=path.received,
-            info=path.info,
-        )
+        return learned_route(path, family, nlri, reason, self._peers[path.peer].tables[family].epoch)
