@@ -111,7 +111,7 @@ class BfdSnapshot:
     fault: str | None = None  # why it cannot run as configured
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class RouteSnapshot:
     """A route as learned from a peer, or as wanted by us.
 
