@@ -341,6 +341,13 @@ def _prefixes(capture: Capture, address: str, fields: Sequence[str]) -> list[str
     return [text for packet in packets for name in fields for text in packet.fields[name]]
 
 
+def refreshes(capture: Capture, address: str) -> list[tuple[str, str]]:
+    """(AFI, subtype) of the ROUTE-REFRESH messages: 0 asks, 1 and 2 mark beginning and end."""
+    fields = ["bgp.route_refresh.afi", "bgp.route_refresh.subtype"]
+    packets = capture.packets(f"bgp.type == 5 && {source(address)}", fields)
+    return [pair for packet in packets for pair in zip(*(packet.fields[field] for field in fields), strict=True)]
+
+
 def faulty(capture: Capture, address: str) -> list[Packet]:
     """Frames of ``address`` that Wireshark calls malformed, or finds an error in."""
     wrong = '(_ws.malformed || _ws.expert.severity == "Error")'

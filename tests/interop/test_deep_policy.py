@@ -22,8 +22,8 @@ from .more import (
     faulty,
     policy,
     reached,
+    refreshes,
     since,
-    source,
     up,
     vtysh,
     wait_equal,
@@ -217,13 +217,6 @@ def test_3_rfc8326_4_2_our_leaving_is_told_by_the_community(
 ENHANCED = ["bird", "frr", "openbgpd"]
 
 
-def _subtypes(capture: Capture, address: str) -> list[tuple[str, str]]:
-    """(AFI, subtype) of the ROUTE-REFRESH messages: 0 asks, 1 and 2 mark beginning and end."""
-    fields = ["bgp.route_refresh.afi", "bgp.route_refresh.subtype"]
-    packets = capture.packets(f"bgp.type == 5 && {source(address)}", fields)
-    return [pair for packet in packets for pair in zip(*(packet.fields[field] for field in fields), strict=True)]
-
-
 ASKS = {
     "bird": lambda peer: birdc(peer, "reload in ours"),
     "frr": lambda peer: vtysh(peer, f"clear bgp {peer.config.remote_address} in"),
@@ -241,8 +234,8 @@ def test_4_rfc7313_4_the_peer_asks_and_the_answer_has_its_marks(
     with Capture(site.ours.host, arm.link.interface, "tcp port 179") as capture:
         ASKS[name](arm.peer)
         marks = [(afi, subtype) for afi in "12" for subtype in "12"]
-        wait_until(lambda: set(_subtypes(capture, arm.our_address)) >= set(marks), 8, "BoRR and EoRR", arm.logs(), 0.3)
-        assert sorted(_subtypes(capture, arm.our_address)) == marks
+        wait_until(lambda: set(refreshes(capture, arm.our_address)) >= set(marks), 8, "BoRR and EoRR", arm.logs(), 0.3)
+        assert sorted(refreshes(capture, arm.our_address)) == marks
     assert set(reached(capture, arm.our_address)) >= {OURS[0].prefix.partition("/")[0]}
     assert faulty(capture, arm.our_address) == []
     assert since(site, [name])[name] == leaving[name]
@@ -259,9 +252,9 @@ def test_4_rfc7313_4_we_ask_and_nothing_is_lost(world: World, leaving: dict[str,
         own = {route.prefix.partition("/")[0] for route in _theirs(name)}
         wait_until(lambda: own <= set(reached(capture, arm.address)), 10, "their routes again", arm.logs(), 0.3)
         wait_until(
-            lambda: {subtype for _, subtype in _subtypes(capture, arm.address)} >= {"1", "2"}, 5, "BoRR and EoRR"
+            lambda: {subtype for _, subtype in refreshes(capture, arm.address)} >= {"1", "2"}, 5, "BoRR and EoRR"
         )
-    assert [subtype for _, subtype in _subtypes(capture, arm.our_address)] == ["0", "0"]
+    assert [subtype for _, subtype in refreshes(capture, arm.our_address)] == ["0", "0"]
     wait_equal(lambda: set(_learned(site, name)), set(before))
     assert since(site, [name])[name] == leaving[name]
 

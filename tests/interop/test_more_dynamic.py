@@ -23,13 +23,14 @@ each_peer = pytest.mark.parametrize(
 )
 
 
-def _network(network: str, asn: int) -> list[str]:
+def _network(network: str, asn: int, *more: str) -> list[str]:
     return [
         "[[peers]]",
         f'remote_ip = "{network}"',
         f"remote_as = {asn}",
         f'description = "from {network}"',
         bfd_line(TIMERS),
+        *more,
         "[[peers.static_routes]]",
         f'prefix = "{ROUTE.prefix}"',
         f"multi_exit_disc = {ROUTE.med}",
@@ -110,6 +111,26 @@ def test_the_network_takes_no_other_as(site: Site) -> None:
     arm.peer.config.local_as = right
     arm.peer.start()
     up(site, "frr")
+
+
+def test_rfc4486_a_network_takes_no_more_than_max_neighbors(site: Site) -> None:
+    """6/8, Out of Resources, to the one too many; who is there stays."""
+    for name in ("bird", "exabgp"):
+        up(site, name)
+    bird, stays = site.arm("bird").peer, site.ours.neighbor(site.arm("exabgp").address)["connect_time"]
+    bird.stop()
+    wait_equal(lambda: site.arm("bird").address in site.states(), False)
+    logged = len(bird.notifications())
+    unlimited = list(site.top)
+    site.top = [*_network(WIDE, 65101, "max_neighbors = 1"), *_network(LONG, 65102), *_network(LONG6, 65103)]
+    site.reload()
+    bird.start()
+    wait_equal(lambda: (6, 8) in {(n.code, n.subcode) for n in bird.notifications()[logged:]}, True)
+    assert bird.session_state() != "established"
+    site.top = unlimited
+    site.reload()
+    up(site, "bird")
+    assert site.ours.neighbor(site.arm("exabgp").address)["connect_time"] == stays
 
 
 def test_zz_they_are_gone_when_they_stop(site: Site) -> None:
