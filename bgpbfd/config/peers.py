@@ -18,6 +18,7 @@ from bgpbfd.config.values import (
     Parser,
     Table,
     address,
+    address_family,
     asn,
     boolean,
     choice,
@@ -30,7 +31,7 @@ from bgpbfd.config.values import (
     string,
     wrong_type,
 )
-from bgpbfd.core import FAMILIES_BY_NAME, IPV4_UNICAST, IPV6_UNICAST, Family
+from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST, Family
 from bgpbfd.wire.text import MAX_U32
 
 SOURCES = ("api", "config", "service", "peer")
@@ -149,7 +150,7 @@ class PeerReader:
         return bare
 
     def _families(self, table: Table) -> tuple[Family, ...]:
-        families = table.items("families", _family, DEFAULT_FAMILIES)
+        families = table.items("families", address_family, DEFAULT_FAMILIES)
         if not families and table.raw.get("families") == []:
             table.fault("families", 'expected at least one, such as "ipv4 unicast"')
         return families or DEFAULT_FAMILIES
@@ -211,14 +212,6 @@ def _remote(value: object) -> str:
 
 def _interface(value: object) -> str | None:
     return check_interface(string(value))
-
-
-def _family(value: object) -> Family:
-    text = string(value)
-    family = FAMILIES_BY_NAME.get(text)
-    if family is None:
-        raise ValueError(f"{shown(text)} is no address family; {did_you_mean(text, FAMILIES_BY_NAME)}")
-    return family
 
 
 def _md5_password(value: object) -> Secret:

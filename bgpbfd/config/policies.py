@@ -5,10 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from bgpbfd.config.names import did_you_mean, parse_address, parse_network, peer_id
+from bgpbfd.config.names import parse_address, parse_network, peer_id
 from bgpbfd.config.routes import next_hop, parse_prefix
-from bgpbfd.config.values import Table, asn, choice, integer, label, shown, string, text_list, wrong_type
-from bgpbfd.core import FAMILIES_BY_NAME, Family, Prefix
+from bgpbfd.config.values import (
+    Table,
+    address_family,
+    asn,
+    choice,
+    integer,
+    label,
+    shown,
+    string,
+    text_list,
+    wrong_type,
+)
+from bgpbfd.core import Prefix
 from bgpbfd.policy.changes import MAX_PREPEND, NOTHING, Changes
 from bgpbfd.policy.communities import CommunityPattern, parse_pattern
 from bgpbfd.policy.match import Match, Range
@@ -89,7 +100,7 @@ def _match(table: Table) -> Match:
         exclude = _match(table.table("not", [key for key in MATCH_KEYS if key != "not"]))
     return Match(
         prefixes=table.items("prefixes", parse_range, ()),
-        families=table.items("families", _family, ()),
+        families=table.items("families", address_family, ()),
         communities=table.items("communities", _pattern, ()),
         all_communities=table.items("all_communities", _pattern, ()),
         as_path=table.items("as_path", _expression, ()),
@@ -127,14 +138,6 @@ def parse_range(value: object) -> PrefixRange:
     if not prefix.length <= low <= high <= longest:
         raise ValueError(f"{shown(text)}: expected lengths from {prefix.length} to {longest}, the lower one first")
     return PrefixRange(prefix, low, high)
-
-
-def _family(value: object) -> Family:
-    text = string(value)
-    family = FAMILIES_BY_NAME.get(text)
-    if family is None:
-        raise ValueError(f"{shown(text)} is no address family; {did_you_mean(text, FAMILIES_BY_NAME)}")
-    return family
 
 
 def _pattern(value: object) -> CommunityPattern:

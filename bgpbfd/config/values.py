@@ -17,6 +17,7 @@ from bgpbfd.config import support
 from bgpbfd.config.faults import FaultList
 from bgpbfd.config.model import ApiListen, Listen, UnixListen
 from bgpbfd.config.names import did_you_mean, parse_address
+from bgpbfd.core import FAMILIES_BY_NAME, Family
 from bgpbfd.wire.text import MAX_U32, parse_asn, parse_router_id
 
 T = TypeVar("T")
@@ -115,6 +116,14 @@ def hold_time(value: object) -> int:
     if seconds_held in {1, 2}:
         raise ValueError("expected 0 (off), or 3 s and up (RFC 4271 §4.2)")
     return seconds_held
+
+
+def address_family(value: object) -> Family:
+    text = string(value)
+    found = FAMILIES_BY_NAME.get(text)
+    if found is None:
+        raise ValueError(f"{shown(text)} is no address family; {did_you_mean(text, FAMILIES_BY_NAME)}")
+    return found
 
 
 def asn(value: object) -> int:

@@ -9,25 +9,13 @@ from bgpbfd.control.snapshot import Refused
 from bgpbfd.core import MILLISECOND, SECOND, Prefix
 from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.iana import CeaseSubcode, MessageType
+from tests.sim.engine_toml import peer, toml
 from tests.sim.engine_world import Host, World
 
 A, B, C, D = "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"
 ALL = '[policies.all]\ndefault = "accept"\n'
 TRANSIT = 'import_policy = "all"\nexport_policy = "all"\nadvertise_sources = ["api", "config", "peer"]'
 RESTART = "graceful_restart = { enabled = true, restart_time = 20 }"
-
-
-def toml(local: str, asn: int, *peers: str, extra: str = "") -> str:
-    head = f'router_id = "{local}"\ndefault_as = {asn}\nbgp_socket = "[::]:179"\npoll_interval = 1\n'
-    return head + "\n".join([*peers, extra])
-
-
-def peer(remote: str, asn: int, *extra: str, routes: tuple[str, ...] = ()) -> str:
-    keys = [f'remote_ip = "{remote}"', f"remote_as = {asn}", 'families = ["ipv4 unicast"]', *extra]
-    text = "\n".join(["[[peers]]", *keys, ""])
-    for prefix in routes:
-        text += f'[[peers.static_routes]]\nprefix = "{prefix}"\nnext_hop = "self"\n'
-    return text
 
 
 def line(

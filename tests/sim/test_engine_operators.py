@@ -10,23 +10,11 @@ from bgpbfd.config.model import StaticRoute
 from bgpbfd.control.snapshot import Refused
 from bgpbfd.core import SECOND, Prefix
 from bgpbfd.wire.attributes import PathAttributes
+from tests.sim.engine_toml import peer, toml
 from tests.sim.engine_world import Host, World
 
 A, B = "10.0.0.1", "10.0.0.2"
 RESTART = "graceful_restart = { enabled = true, restart_time = 60 }"
-
-
-def toml(local: str, asn: int, *peers: str, extra: str = "") -> str:
-    head = f'router_id = "{local}"\ndefault_as = {asn}\nbgp_socket = "[::]:179"\npoll_interval = 1\n'
-    return head + "\n".join([*peers, extra])
-
-
-def peer(remote: str, asn: int, *extra: str, routes: tuple[str, ...] = ()) -> str:
-    keys = [f'remote_ip = "{remote}"', f"remote_as = {asn}", 'families = ["ipv4 unicast"]', *extra]
-    text = "\n".join(["[[peers]]", *keys, ""])
-    for prefix in routes:
-        text += f'[[peers.static_routes]]\nprefix = "{prefix}"\nnext_hop = "self"\n'
-    return text
 
 
 def advertise(host: Host, *prefixes: str, med: int | None = None) -> None:
