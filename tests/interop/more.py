@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -185,20 +184,8 @@ class Site:
             raise HarnessError(f"not established: {left}\n{error}") from error
 
     def states(self) -> dict[str, str]:
-        """Of every neighbor, from the API itself: it is asked often, and a bgpbfdctl takes a tenth of a second."""
-        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "show_peers"}).encode()
-        head = f"POST / HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        answer = b""
-        try:
-            with socket.socket(socket.AF_UNIX) as api:
-                api.settimeout(10)
-                api.connect(str(self.ours.socket))
-                api.sendall(head.encode() + body)
-                while data := api.recv(65536):
-                    answer += data
-        except OSError as error:
-            raise HarnessError(f"the API: {error}") from error
-        return {view["peer"]: view["state"] for view in json.loads(answer.partition(b"\r\n\r\n")[2])["result"]}
+        """Of every neighbor."""
+        return {view["peer"]: view["state"] for view in self.ours.call("show_peers")}
 
     def captures(self, what: str = "tcp port 179") -> dict[str, Capture]:
         """One a link, started together."""

@@ -140,9 +140,8 @@ def theirs(world: World) -> dict[str, dict[str, object]]:
     return errors
 
 
-def _last_error(site: Site, name: str) -> dict[str, object] | None:
-    error: dict[str, object] | None = site.ours.neighbor(site.peer_id(name))["last_error"]
-    return error
+def _last_error(site: Site, name: str) -> dict[str, object]:
+    return dict(site.ours.neighbor(site.peer_id(name))["last_error"] or {})
 
 
 @pytest.mark.feature("their shutdown's text in our words")

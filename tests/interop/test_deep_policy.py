@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -105,7 +106,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 each_peer = pytest.mark.parametrize("name", NAMES)
 
 
-def _learned(site: Site, name: str, *more: str) -> dict[str, dict[str, object]]:
+def _learned(site: Site, name: str, *more: str) -> dict[str, dict[str, Any]]:
     """Its own routes; FRR sends ours and others' back."""
     own = {route.prefix for route in _theirs(name)}
     views = site.ours.ctl("show", "routes", "learned", site.peer_id(name), *more)
