@@ -36,7 +36,7 @@ TWICE = {name: f"203.0.113.{16 * number}/28" for number, name in enumerate(NAMES
 SENDERS = ["bird", "frr", "gobgp", "exabgp", "openbgpd"]
 FEEDER_AS = 64499
 OVER_V6 = ["bird-v6only", "frr-v6only", "gobgp-v6only", "exabgp-v6only"]
-LINK_LOCAL = ["bird-ll", "frr-ll", "gobgp-ll"]
+LINK_LOCAL = ["bird-ll", "frr-ll", "gobgp-ll", "exabgp-ll"]
 OURS4, OURS6 = Route("198.51.100.0/24", med=4), Route("2001:db8:a::/48", med=6)
 THEIRS4, THEIRS6 = Route("192.0.2.0/24", med=4), Route("2001:db8:b::/48", med=6)
 
@@ -151,10 +151,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                     f"{kind.name}-ll",
                     version=6,
                     link_local=True,
+                    dial="we" if kind is ExaBgp else "both",
                     ours=extended,
                     routes=[THEIRS4],
                 )
-                for kind in (Bird, Frr, GoBgp)
+                for kind in (Bird, Frr, GoBgp, ExaBgp)
             ],
         ]
         for spec in specs[len(PEERS) :]:

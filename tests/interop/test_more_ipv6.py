@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from .harness.lab import Lab
-from .harness.peers import PEERS, Bfd, Bird, Frr, GoBgp, OpenBgpd, PeerConfig, Route
+from .harness.peers import PEERS, Bfd, Bird, ExaBgp, Frr, GoBgp, OpenBgpd, PeerConfig, Route
 from .more import Site, Spec, birdc, edited, replaced, up, vtysh, wait_bfd, wait_equal
 
 pytestmark = pytest.mark.interop
@@ -16,7 +16,7 @@ ROUTES = [Route("198.51.100.0/24", med=4), Route("2001:db8:a::/48", med=6)]
 THEIRS = [Route("203.0.113.0/24", med=4), Route("2001:db8:b::/48", med=6)]
 TIMERS = Bfd(interval_ms=150, multiplier=4)
 DIALLING = [kind.name for kind in PEERS]
-LINK_LOCAL = ["bird-ll", "frr-ll", "gobgp-ll", "openbgpd-ll"]
+LINK_LOCAL = ["bird-ll", "frr-ll", "gobgp-ll", "exabgp-ll", "openbgpd-ll"]
 WITH_BFD = ["bird-ll", "frr-ll"]
 OVER_IPV4 = "bird4"
 
@@ -41,6 +41,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             Spec(edited(Bird, _bird_on_link), "bird-ll", version=6, link_local=True, bfd=TIMERS),
             Spec(edited(Frr, _frr_on_link), "frr-ll", version=6, link_local=True, bfd=TIMERS),
             Spec(GoBgp, "gobgp-ll", version=6, link_local=True),
+            Spec(ExaBgp, "exabgp-ll", version=6, link_local=True, dial="we"),  # "Could not bind to local ip fe80::b"
             Spec(OpenBgpd, "openbgpd-ll", version=6, link_local=True),
             Spec(Bird, OVER_IPV4, dial="they"),
         ]

@@ -85,7 +85,6 @@ lacks(["gobgp"], ["enhanced route refresh"], "no RFC 7313")
 lacks(["openbgpd"], ["graceful restart, theirs"], "7.7 is a helper alone: no family in its capability")
 lacks(["exabgp"], ["graceful restart, ours"], "keeps no table to leave our routes in")
 lacks(["bird", "exabgp", "openbgpd"], ["graceful restart after a NOTIFICATION"], "no RFC 8538: no N bit in its OPEN")
-lacks(["exabgp"], ["link-local sessions"], "4.2.21 knows no scope: it can bind to no link-local address")
 
 
 def peer_of(name: str) -> str | None:

@@ -38,7 +38,7 @@ class ExaBgp(Peer):
         env = {
             "exabgp.daemon.user": "root",
             "exabgp.daemon.daemonize": "false",
-            "exabgp.tcp.bind": self.config.local_address,
+            "exabgp.tcp.bind": "::" if self.config.scoped else self.config.local_address,  # it knows no scope
             "exabgp.log.destination": "stdout",
             "exabgp.log.level": "DEBUG",
             "exabgp.api.cli": "false",
