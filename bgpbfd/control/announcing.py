@@ -107,9 +107,12 @@ class Announcing:
     def _numbered(self, family: Family, nlri: bytes) -> list[tuple[int, LearnedRoute]]:
         """The learned paths of a prefix, the best first, each with its path identifier, the same for every peer."""
         paths = self._host.rib.usable_paths(family, nlri)
-        origins = sorted((path.peer, path.path_id or 0, path.path_id) for path in paths)
-        numbers = dict(zip(origins, path_ids((peer, received) for peer, _, received in origins), strict=True))
-        return [(numbers[path.peer, path.path_id or 0, path.path_id], path) for path in paths]
+        # A restart may turn ADD-PATH on or off, and stale paths are of both kinds then: None has its place, too.
+        origins = sorted(
+            {(path.peer, path.path_id) for path in paths}, key=lambda of: (of[0], -1 if of[1] is None else of[1])
+        )
+        numbers = dict(zip(origins, path_ids(origins), strict=True))
+        return [(numbers[path.peer, path.path_id], path) for path in paths]
 
     def path_of(self, prefix: Prefix, path_id: int) -> LearnedRoute | None:
         """The learned path that is sent under ``path_id``."""
