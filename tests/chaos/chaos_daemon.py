@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -20,6 +21,9 @@ RUN = (str(BIN / "bgpbfd"), "run")
 START_S = 20.0
 T = TypeVar("T")
 
+FIRST_PORT, PORTS = 20_000, 10_000
+
+_port = FIRST_PORT + os.getpid() % PORTS
 _octet = os.getpid() % 250 + 1
 _last = 0
 
@@ -34,9 +38,16 @@ def address() -> str:
 
 
 def free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """Below those that the kernel gives to connections: one of them could be there before the listener is."""
+    global _port  # noqa: PLW0603
+    for _ in range(PORTS):
+        _port = FIRST_PORT + (_port + 1 - FIRST_PORT) % PORTS
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((host, _port))
+                return _port
+    raise AssertionError("no port is free")
 
 
 def wait_until(check: Callable[[], T | None], timeout: float, what: str) -> T:
