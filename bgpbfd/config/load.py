@@ -132,7 +132,6 @@ class _Builder:
         self._faults = faults
         self._base = base
         self._top = Table(raw, "", "", TOP_KEYS, faults)
-        self._policy_names = _names(raw.get("policies"))  # wrong ones too: a peer that uses one is not to blame
         self._routes = RouteReader(faults, base)
         self._warnings: list[str] = []
 
@@ -149,7 +148,7 @@ class _Builder:
             self._base,
             routes=self._routes,
             bfd=bfd,
-            policies=self._policy_names,
+            policies=policies,  # wrong ones too: a peer that uses one is not to blame
             own_id=own_id or PLACEHOLDER_ROUTER_ID,
             default_as=default_as,
         )
@@ -220,7 +219,3 @@ class _Builder:
 
 def _loopback(host: str) -> bool:
     return parse_address(host)[0].is_loopback
-
-
-def _names(value: object) -> tuple[str, ...]:
-    return tuple(value) if isinstance(value, dict) else ()

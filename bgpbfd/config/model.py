@@ -15,8 +15,10 @@ import msgspec
 from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST, Family, PeerId, Prefix
 from bgpbfd.policy.policy import Policy
 from bgpbfd.wire.attributes import PathAttributes
+from bgpbfd.wire.iana import BgpRole
 
 DEFAULT_BGP_PORT = 179
+ROLES = {role.name.lower().replace("_", "-"): role for role in BgpRole}  # provider, rs, rs-client, customer, peer
 DEFAULT_API_SOCKET = "/run/bgpbfd/api.sock"
 
 

@@ -10,7 +10,7 @@ from bgpbfd.config.bfd import read_peer_bfd
 from bgpbfd.config.faults import FaultList
 from bgpbfd.config.files import beside, read_text
 from bgpbfd.config.flows import read_flows
-from bgpbfd.config.model import BfdGlobal, GracefulRestart, MaxPrefixes, PeerConfig, Secret
+from bgpbfd.config.model import ROLES, BfdGlobal, GracefulRestart, MaxPrefixes, PeerConfig, Secret
 from bgpbfd.config.names import check_interface, did_you_mean, parse_address, parse_network, peer_id
 from bgpbfd.config.routes import RouteReader
 from bgpbfd.config.validate import PeerDraft
@@ -35,7 +35,6 @@ from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST, Family
 from bgpbfd.wire.text import MAX_U32
 
 SOURCES = ("api", "config", "service", "peer")
-ROLES = ("provider", "rs", "rs-client", "customer", "peer")
 PEER_KEYS = (*(field for field in PeerConfig.__struct_fields__ if field != "id"), "router_id")
 DEFAULT_FAMILIES = (IPV4_UNICAST, IPV6_UNICAST)
 MAX_MD5_KEY = 80  # octets: TCP_MD5SIG_MAXKEYLEN

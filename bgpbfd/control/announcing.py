@@ -17,7 +17,7 @@ from bgpbfd.control.restarting import Restart
 from bgpbfd.core import SAFI_FLOW, SAFI_UNICAST, SECOND, Family, Instant, Micros, PeerId, Prefix
 from bgpbfd.rib.announcer import Announcer
 from bgpbfd.rib.flow_validation import FlowValidator
-from bgpbfd.rib.originate import Originated
+from bgpbfd.rib.originate import Originated, Route
 from bgpbfd.rib.path_ids import OWN, path_ids
 from bgpbfd.rib.table import LearnedRoute, Rib
 from bgpbfd.wire.attributes import PathAttributes
@@ -69,11 +69,13 @@ class Announcing:
             infeasible = self.flows.validate_flow(route)
             return infeasible or announcer.exported_flow(route.attributes, route.info, family, nlri)
 
+        def own(neighbor: Neighbor, family: Family, nlri: bytes) -> Route | None:
+            prefix = Prefix(family.afi, nlri, family.safi)
+            return host.originated.wanted(peer, prefix, neighbor.sources, parent=neighbor.network)
+
         def wanted(family: Family, nlri: bytes) -> PathAttributes | str | None:
             neighbor = host.neighbors[peer]
-            route = host.originated.wanted(
-                peer, Prefix(family.afi, nlri, family.safi), neighbor.sources, parent=neighbor.network
-            )
+            route = own(neighbor, family, nlri)
             if route is not None:
                 return neighbor.announcer.exported(route.attributes, None, family, nlri, route.source)
             if "peer" in neighbor.sources and not host.restart.deferring:
@@ -84,9 +86,7 @@ class Announcing:
 
         def wanted_paths(family: Family, nlri: bytes) -> Iterator[tuple[int, PathAttributes | str]]:
             neighbor = host.neighbors[peer]
-            route = host.originated.wanted(
-                peer, Prefix(family.afi, nlri, family.safi), neighbor.sources, parent=neighbor.network
-            )
+            route = own(neighbor, family, nlri)
             if route is not None:
                 yield OWN, neighbor.announcer.exported(route.attributes, None, family, nlri, route.source)
             if "peer" in neighbor.sources and not host.restart.deferring:

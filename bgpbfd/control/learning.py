@@ -26,7 +26,7 @@ from bgpbfd.control.restarting import Restart
 from bgpbfd.core import SECOND, Family, Micros, PeerId
 from bgpbfd.rib.table import Rib
 from bgpbfd.wire.iana import CeaseSubcode
-from bgpbfd.wire.messages import RouteRefresh
+from bgpbfd.wire.messages import RouteRefresh, encode_prefix_limit
 
 STALE_MAX: Micros = 360 * SECOND  # from a session's return to the End-of-RIB, RFC 4724 §4.2: "an upper bound"
 REFRESH_MAX: Micros = 360 * SECOND  # from BoRR to EoRR, RFC 7313 §4
@@ -143,9 +143,10 @@ class Learning:
         if session is None or session.generation != received.generation:
             return  # the session ended by an earlier message of the same bytes
         host, update = self._host, received.update
-        changed = host.rib.apply(neighbor.id, update, host.clock.now(), report=host.announcing.passes_on())
+        report = host.announcing.passes_on()
+        changed = host.rib.apply(neighbor.id, update, host.clock.now(), report=report)
         touched: Changed = []
-        if host.announcing.sends_paths():
+        if report and host.announcing.sends_paths():
             touched = [(reach.family, nlri) for reach in update.announced for nlri in reach.nlri]
             touched += [(unreach.family, nlri) for unreach in update.withdrawn for nlri in unreach.nlri]
         if changed or touched:
@@ -202,8 +203,7 @@ class Learning:
             elif limit.restart_time is not None:
                 text += f"; tried again in {limit.restart_time} s"
             cause = bgp.Cause(bgp.CauseKind.MAX_PREFIXES, text, now)
-            # RFC 4486 §4: Data may hold the family and the upper bound.
-            data = family.afi.to_bytes(2) + bytes((family.safi,)) + limit.limit.to_bytes(4)
+            data = encode_prefix_limit(family, limit.limit)
             host.feed(neighbor, bgp.AutomaticStop(cause, CeaseSubcode.MAXIMUM_PREFIXES, data=data, idle_s=idle_s))
         elif count * 100 >= limit.limit * limit.warning:
             if not neighbor.limit_warned:

@@ -11,7 +11,7 @@ from bgpbfd.bfd import protocol as bfd
 from bgpbfd.bgp.events import SessionUp
 from bgpbfd.bgp.negotiate import PeerSettings
 from bgpbfd.bgp.peer import Peer
-from bgpbfd.config.model import BfdSettings, Config, PeerConfig
+from bgpbfd.config.model import ROLES, BfdSettings, Config, PeerConfig
 from bgpbfd.control.coupling import Coupling
 from bgpbfd.control.ports import DialTarget, Interfaces, TcpKey, TransportOptions
 from bgpbfd.core import IPV4_UNICAST, MILLISECOND, Family, Instant, PeerId, Prefix
@@ -19,15 +19,7 @@ from bgpbfd.policy.policy import Policy
 from bgpbfd.rib.announcer import Announcer
 from bgpbfd.rib.export import ExportContext
 from bgpbfd.rib.table import PeerInfo
-from bgpbfd.wire.iana import BgpRole
 
-ROLES = {
-    "provider": BgpRole.PROVIDER,
-    "rs": BgpRole.RS,
-    "rs-client": BgpRole.RS_CLIENT,
-    "customer": BgpRole.CUSTOMER,
-    "peer": BgpRole.PEER,
-}
 GTSM_TTL = 255  # RFC 5082 §3
 
 

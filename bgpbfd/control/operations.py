@@ -17,10 +17,10 @@ from bgpbfd.bgp.tally import LastFault
 from bgpbfd.config.diff import diff, waiting_keys
 from bgpbfd.config.dump import dump_config
 from bgpbfd.config.faults import ConfigError
-from bgpbfd.config.model import Config, PeerConfig
+from bgpbfd.config.model import ROLES, Config, PeerConfig
 from bgpbfd.control.engine import Engine, state_text
 from bgpbfd.control.lookup import find_neighbor, find_network
-from bgpbfd.control.neighbor import ROLES, Neighbor
+from bgpbfd.control.neighbor import Neighbor
 from bgpbfd.control.reconcile import apply_config
 from bgpbfd.control.routes import RouteOperations
 from bgpbfd.control.snapshot import (

@@ -54,7 +54,7 @@ class RouteOperations:
         neighbors = list(engine.neighbors.values()) if peer is None else [find_neighbor(self._engine, peer)]
         found: list[RouteSnapshot] = []
         for neighbor in neighbors:
-            for family, nlri, attributes, path_id in list(neighbor.announcer.sent()):
+            for family, nlri, attributes, path_id in neighbor.announcer.sent():
                 if safi is not None and family.safi != safi:
                     continue
                 prefix = Prefix(family.afi, nlri, family.safi)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from bgpbfd.core import SAFI_UNICAST, Family
 from bgpbfd.policy.communities import CommunityPattern, CommunitySet
 from bgpbfd.policy.memo import Memo, attributes_weight
-from bgpbfd.wire.attributes import PathAttributes, Segment
-from bgpbfd.wire.iana import SegmentType
-from bgpbfd.wire.text import MAX_SEGMENT_ASNS, Communities
+from bgpbfd.wire.as_path import prepend
+from bgpbfd.wire.attributes import PathAttributes
+from bgpbfd.wire.text import Communities
 
 MAX_PREPEND = 32
 
@@ -117,21 +116,6 @@ class Changes:
 
 
 NOTHING = Changes()
-
-
-def prepend(asns: Sequence[int], path: tuple[Segment, ...]) -> tuple[Segment, ...]:
-    """``asns`` before ``path``, the first one leftmost: RFC 4271 §5.1.2 b, into a leading AS_SEQUENCE with room, else
-    as segments of their own."""
-    rest = list(asns)
-    segments = list(path)
-    while rest:
-        if not segments or segments[0].kind != SegmentType.AS_SEQUENCE or len(segments[0].asns) >= MAX_SEGMENT_ASNS:
-            segments.insert(0, Segment(SegmentType.AS_SEQUENCE, ()))
-        head = segments[0]
-        room = MAX_SEGMENT_ASNS - len(head.asns)
-        segments[0] = Segment(head.kind, (*rest[-room:], *head.asns))
-        del rest[-room:]
-    return tuple(segments)
 
 
 def _name(octets: bytes) -> tuple[int, int]:

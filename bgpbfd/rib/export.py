@@ -20,15 +20,15 @@ from typing import NamedTuple
 from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST, SAFI_FLOW, SAFI_UNICAST, Family
 from bgpbfd.policy.policy import Facts, Policy
 from bgpbfd.rib.select import DEFAULT_LOCAL_PREF, PeerInfo
-from bgpbfd.wire.as_path import CONFED_KINDS
-from bgpbfd.wire.attributes import PathAttributes, Segment, UnknownAttribute
-from bgpbfd.wire.iana import BgpRole, SegmentType
+from bgpbfd.wire.as_path import CONFED_KINDS, Segment, prepend
+from bgpbfd.wire.attributes import PARTIAL, TRANSITIVE, PathAttributes, UnknownAttribute
+from bgpbfd.wire.iana import BgpRole, WellKnownCommunity
 
-GRACEFUL_SHUTDOWN = 0xFFFF0000
-BLACKHOLE = 0xFFFF029A
-NO_EXPORT = 0xFFFFFF01
-NO_ADVERTISE = 0xFFFFFF02
-NO_EXPORT_SUBCONFED = 0xFFFFFF03
+GRACEFUL_SHUTDOWN = int(WellKnownCommunity.GRACEFUL_SHUTDOWN)
+BLACKHOLE = int(WellKnownCommunity.BLACKHOLE)
+NO_EXPORT = int(WellKnownCommunity.NO_EXPORT)
+NO_ADVERTISE = int(WellKnownCommunity.NO_ADVERTISE)
+NO_EXPORT_SUBCONFED = int(WellKnownCommunity.NO_EXPORT_SUBCONFED)
 
 # RFC 1997, RFC 7999 §3.2. NO_EXPORT_SUBCONFED: not to external peers, those of other member ASes included.
 _NOT_TO_EXTERNAL = {
@@ -40,9 +40,6 @@ _NOT_TO_EXTERNAL = {
 _OTC_FORBIDS = frozenset({BgpRole.CUSTOMER, BgpRole.PEER, BgpRole.RS_CLIENT})
 _OTC_ADDED = frozenset({BgpRole.PROVIDER, BgpRole.PEER, BgpRole.RS})
 
-_LONGEST_SEGMENT = 255  # RFC 4271 §4.3: its count is one octet
-_FLAG_TRANSITIVE = 0x40
-_FLAG_PARTIAL = 0x20
 _EXTENDED_NON_TRANSITIVE = 0x40  # RFC 4360 §2, in the type octet
 _NOBODY: frozenset[str] = frozenset()
 
@@ -179,7 +176,7 @@ def finish(
         return replace(
             attributes,
             next_hop=next_hop,
-            as_path=prepend(context.local_asn, _without_confederations(attributes.as_path)),
+            as_path=prepend((context.local_asn,), _without_confederations(attributes.as_path)),
             communities=communities,
             local_pref=None,  # RFC 4271 §5.1.5: MUST NOT be sent to external peers
             originator_id=None,  # RFC 4456 §8: both are of the local AS only
@@ -188,13 +185,6 @@ def finish(
     # RFC 4271 §5.1.5: LOCAL_PREF SHALL be there for internal peers.
     preference = DEFAULT_LOCAL_PREF if preference is None else preference
     return replace(attributes, next_hop=next_hop, communities=communities, local_pref=preference)
-
-
-def prepend(asn: int, as_path: tuple[Segment, ...]) -> tuple[Segment, ...]:
-    """RFC 4271 §5.1.2 b: into a leading AS_SEQUENCE with room, else as a new one."""
-    if as_path and as_path[0].kind == SegmentType.AS_SEQUENCE and len(as_path[0].asns) < _LONGEST_SEGMENT:
-        return (Segment(SegmentType.AS_SEQUENCE, (asn, *as_path[0].asns)), *as_path[1:])
-    return (Segment(SegmentType.AS_SEQUENCE, (asn,)), *as_path)
 
 
 def _without_confederations(as_path: tuple[Segment, ...]) -> tuple[Segment, ...]:
@@ -228,9 +218,7 @@ def _may_not_pass_on(attributes: PathAttributes, origin: PeerInfo, context: Expo
 def _passed_on(sent: PathAttributes, origin: PeerInfo, context: ExportContext) -> PathAttributes:
     # RFC 4271 §5 and §9: unrecognised attributes go on only when transitive, marked Partial.
     unknown = tuple(
-        UnknownAttribute(flags | _FLAG_PARTIAL, code, value)
-        for flags, code, value in sent.unknown
-        if flags & _FLAG_TRANSITIVE
+        UnknownAttribute(flags | PARTIAL, code, value) for flags, code, value in sent.unknown if flags & TRANSITIVE
     )
     if unknown != sent.unknown:
         sent = replace(sent, unknown=unknown)

@@ -22,9 +22,9 @@ from bgpbfd.core import SAFI_UNICAST, Family
 from bgpbfd.policy.policy import Facts
 from bgpbfd.rib.select import Outcome, PeerInfo
 from bgpbfd.wire.attributes import PathAttributes
-from bgpbfd.wire.iana import BgpRole
+from bgpbfd.wire.iana import BgpRole, WellKnownCommunity
 
-GRACEFUL_SHUTDOWN = 0xFFFF0000  # RFC 8326 §5
+GRACEFUL_SHUTDOWN = int(WellKnownCommunity.GRACEFUL_SHUTDOWN)  # RFC 8326 §5
 GRACEFUL_SHUTDOWN_LOCAL_PREF = 0  # §4.1: RECOMMENDED
 
 Judgement: TypeAlias = tuple[PathAttributes, Outcome | None]

@@ -19,11 +19,12 @@ from typing import NamedTuple, TypeAlias
 
 from bgpbfd.core import Instant, PeerId
 from bgpbfd.policy.policy import Policy
+from bgpbfd.wire.as_path import path_length
 from bgpbfd.wire.attributes import PathAttributes
-from bgpbfd.wire.iana import BgpRole, SegmentType
+from bgpbfd.wire.iana import BgpRole, SegmentType, WellKnownCommunity
 
 DEFAULT_LOCAL_PREF = 100
-LLGR_STALE = 0xFFFF0006  # RFC 9494 §4.3
+LLGR_STALE = int(WellKnownCommunity.LLGR_STALE)  # RFC 9494 §4.3
 
 
 @dataclass(slots=True, frozen=True)
@@ -126,7 +127,7 @@ class Path:
             attributes = self.attributes
             preference = DEFAULT_LOCAL_PREF if attributes.local_pref is None else attributes.local_pref
             last_resort = LLGR_STALE in attributes.communities
-            self._rank = (last_resort, -preference, as_path_length(attributes), attributes.origin)
+            self._rank = (last_resort, -preference, path_length(attributes.as_path), attributes.origin)
         return self._rank
 
 
@@ -151,17 +152,6 @@ class PathWithId(Path):
     @property
     def path_id(self) -> int | None:
         return self._path_id
-
-
-def as_path_length(attributes: PathAttributes) -> int:
-    """RFC 4271 §9.1.2.2 a: a set counts 1; RFC 5065 §5.3: confederation segments count 0."""
-    length = 0
-    for kind, asns in attributes.as_path:
-        if kind == SegmentType.AS_SEQUENCE:
-            length += len(asns)
-        elif kind == SegmentType.AS_SET:
-            length += 1
-    return length
 
 
 def neighbor_asn(received: PathAttributes, info: PeerInfo) -> int:

@@ -10,6 +10,7 @@ from bgpbfd.wire.iana import AS_TRANS, SegmentType, UpdateSubcode
 
 _AS2 = tuple(Struct(f"!{count}H") for count in range(256))
 _AS4 = tuple(Struct(f"!{count}I") for count in range(256))
+MAX_SEGMENT_ASNS = 255  # RFC 4271 §4.3 b): the count is one octet
 CONFED_KINDS = frozenset({int(SegmentType.AS_CONFED_SEQUENCE), int(SegmentType.AS_CONFED_SET)})
 
 
@@ -59,8 +60,8 @@ def push_as_path(path: Sequence[Segment], asn4: bool) -> bytes:
     """Segments of more than 255 ASes are split; empty ones left out; ASes over 65535 become AS_TRANS where 2 octets."""
     parts: list[bytes] = []
     for kind, asns in path:
-        for start in range(0, len(asns), 255):
-            chunk = asns[start : start + 255]
+        for start in range(0, len(asns), MAX_SEGMENT_ASNS):
+            chunk = asns[start : start + MAX_SEGMENT_ASNS]
             if asn4:
                 octets = _AS4[len(chunk)].pack(*chunk)
             else:
@@ -83,6 +84,21 @@ def path_length(path: Sequence[Segment]) -> int:
         elif kind == SegmentType.AS_SET:
             total += 1
     return total
+
+
+def prepend(asns: Sequence[int], path: tuple[Segment, ...]) -> tuple[Segment, ...]:
+    """``asns`` before ``path``, the first one leftmost: RFC 4271 §5.1.2 b, into a leading AS_SEQUENCE with room, else
+    as segments of their own."""
+    rest = list(asns)
+    segments = list(path)
+    while rest:
+        if not segments or segments[0].kind != SegmentType.AS_SEQUENCE or len(segments[0].asns) >= MAX_SEGMENT_ASNS:
+            segments.insert(0, Segment(SegmentType.AS_SEQUENCE, ()))
+        head = segments[0]
+        room = MAX_SEGMENT_ASNS - len(head.asns)
+        segments[0] = Segment(head.kind, (*rest[-room:], *head.asns))
+        del rest[-room:]
+    return tuple(segments)
 
 
 def merge_as4_path(path: tuple[Segment, ...], as4_path: tuple[Segment, ...]) -> tuple[Segment, ...]:

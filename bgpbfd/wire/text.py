@@ -18,12 +18,11 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from bgpbfd.wire.attributes import Segment
-from bgpbfd.wire.iana import Origin, SegmentType
+from bgpbfd.wire.as_path import MAX_SEGMENT_ASNS, Segment
+from bgpbfd.wire.iana import Origin, SegmentType, WellKnownCommunity
 
 MAX_U16 = 0xFFFF
 MAX_U32 = 0xFFFFFFFF
-MAX_SEGMENT_ASNS = 255  # RFC 4271 §4.3 b): the count is one octet
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,19}")
 _DECIMAL = re.compile(r"[0-9]{1,40}(\.[0-9]{1,40})?(e[+-]?[0-9]{1,3})?", re.ASCII)
@@ -123,24 +122,13 @@ def as_path_text(segments: Iterable[Segment]) -> str:
 # -- communities -------------------------------------------------------------------------------------------
 
 WELL_KNOWN_COMMUNITIES: dict[str, int] = {
-    "graceful-shutdown": 0xFFFF0000,  # RFC 8326
-    "accept-own": 0xFFFF0001,  # RFC 7611
-    "route-filter-translated-v4": 0xFFFF0002,
-    "route-filter-v4": 0xFFFF0003,
-    "route-filter-translated-v6": 0xFFFF0004,
-    "route-filter-v6": 0xFFFF0005,
-    "llgr-stale": 0xFFFF0006,  # RFC 9494
-    "no-llgr": 0xFFFF0007,
-    "accept-own-nexthop": 0xFFFF0008,
-    "standby-pe": 0xFFFF0009,  # RFC 9026
-    "blackhole": 0xFFFF029A,  # RFC 7999
-    "no-export": 0xFFFFFF01,  # RFC 1997
-    "no-advertise": 0xFFFFFF02,
-    "no-export-subconfed": 0xFFFFFF03,
-    "no-peer": 0xFFFFFF04,  # RFC 3765
+    community.name.lower().replace("_", "-"): int(community) for community in WellKnownCommunity
 }
 _WELL_KNOWN_NAMES = {value: name for name, value in WELL_KNOWN_COMMUNITIES.items()}
-_WELL_KNOWN_SPELLINGS = WELL_KNOWN_COMMUNITIES | {"nopeer": 0xFFFFFF04, "local-as": 0xFFFFFF03}
+_WELL_KNOWN_SPELLINGS = WELL_KNOWN_COMMUNITIES | {
+    "nopeer": int(WellKnownCommunity.NO_PEER),
+    "local-as": int(WellKnownCommunity.NO_EXPORT_SUBCONFED),
+}
 
 # Extended community types (RFC 7153 §5): the administrator's form, with bit 0x40 clear for transitive.
 _TWO_OCTET_AS = 0x00

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bgpbfd.core import IPV4_FLOW, IPV4_UNICAST, IPV6_UNICAST, Family, Prefix
-from bgpbfd.policy.changes import Changes, prepend
+from bgpbfd.policy.changes import Changes
 from bgpbfd.policy.communities import parse_pattern
 from bgpbfd.policy.match import Facts, Match, Range
 from bgpbfd.policy.memo import MAX_WEIGHT, Memo
 from bgpbfd.policy.policy import ACCEPT, NEXT, REJECT, Policy, Term
 from bgpbfd.policy.prefixes import PrefixRange
-from bgpbfd.wire.as_path import Segment, path_length, push_as_path
+from bgpbfd.wire.as_path import Segment, path_length, prepend, push_as_path
 from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.text import Communities, format_communities, parse_as_path, parse_communities
 

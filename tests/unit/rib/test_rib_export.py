@@ -25,7 +25,8 @@ from export_bench import (
 )
 
 from bgpbfd.core import IPV4_FLOW, IPV4_UNICAST, IPV6_UNICAST
-from bgpbfd.rib.export import NO_ADVERTISE, NO_EXPORT, NO_EXPORT_SUBCONFED, ExportContext, export, prepend
+from bgpbfd.rib.export import NO_ADVERTISE, NO_EXPORT, NO_EXPORT_SUBCONFED, ExportContext, export
+from bgpbfd.wire.as_path import prepend
 from bgpbfd.wire.attributes import PathAttributes, Segment, UnknownAttribute
 from bgpbfd.wire.iana import Origin, SegmentType
 
@@ -52,10 +53,10 @@ def test_rfc4271_5_1_2_a_configured_path_stays_behind_our_as() -> None:
 
 def test_rfc4271_5_1_2_prepend_opens_a_new_segment_where_the_first_is_full_or_no_sequence() -> None:
     full = sequence(*range(1, 256))
-    assert prepend(9, full) == (*sequence(9), *full)
-    assert prepend(9, sequence(*range(1, 255))) == sequence(9, *range(1, 255))
+    assert prepend((9,), full) == (*sequence(9), *full)
+    assert prepend((9,), sequence(*range(1, 255))) == sequence(9, *range(1, 255))
     a_set = (Segment(SegmentType.AS_SET, (1, 2)),)
-    assert prepend(9, a_set) == (*sequence(9), *a_set)
+    assert prepend((9,), a_set) == (*sequence(9), *a_set)
 
 
 @pytest.mark.parametrize("community", [NO_EXPORT, NO_ADVERTISE, NO_EXPORT_SUBCONFED])

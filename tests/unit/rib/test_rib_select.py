@@ -16,11 +16,11 @@ from bgpbfd.rib.select import (
     Path,
     PathWithId,
     PeerInfo,
-    as_path_length,
     best_path,
     in_order,
     neighbor_asn,
 )
+from bgpbfd.wire.as_path import path_length
 from bgpbfd.wire.attributes import PathAttributes, Segment
 from bgpbfd.wire.iana import Origin, SegmentType
 
@@ -91,7 +91,7 @@ def test_rfc4271_9_1_2_2_a_a_set_counts_one_and_rfc5065_5_3_confederations_none(
             Segment(SegmentType.AS_SET, (3, 4, 5)),
         )
     )
-    assert as_path_length(attributes) == 3
+    assert path_length(attributes.as_path) == 3
 
 
 @pytest.mark.parametrize(("better", "worse"), list(itertools.combinations(Origin, 2)))
