@@ -43,6 +43,11 @@ class PeerStatus:
         return self._retry.attempt_at
 
     @property
+    def refuses(self) -> bool:
+        """The neighbor's connections are not taken until an idle hold ends, which followed an Established session."""
+        return self._retry.refuses
+
+    @property
     def negotiated(self) -> Negotiated | None:
         return self._session.negotiated if self._session else None
 

@@ -155,15 +155,15 @@ class Engine:
         if self.neighbors.get(neighbor.id) is not neighbor:
             return  # removed meanwhile
         self.timers.arm(_timer_key(neighbor.id), neighbor.peer.next_deadline(), lambda: self._tick(neighbor))
-        held_off = neighbor.peer.state is bgp.State.IDLE and (neighbor.enabled or neighbor.override is False)
+        held_off = neighbor.peer.refuses or neighbor.override is False
         if (
             neighbor.network is not None
             and neighbor.confirmed
             and neighbor.peer.state <= bgp.State.ACTIVE
             and not held_off
         ):
-            # A dynamic neighbor lives as long as its connection, as an idle hold that it has earned, and as an
-            # operator's word that it is to stay down.
+            # A dynamic neighbor lives as long as its connection, as an idle hold that it has earned by what it did in a
+            # session (anybody can send a bad OPEN), and as an operator's word that it is to stay down.
             self.stop_bfd(neighbor)
             self._forget(neighbor)
 

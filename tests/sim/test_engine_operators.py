@@ -224,6 +224,20 @@ def test_a_disabled_dynamic_neighbor_stays_away() -> None:
     assert a.state(B) == "established"
 
 
+def test_who_has_never_been_established_takes_no_dynamic_neighbor_s_place() -> None:
+    """A stranger within the network, whose OPEN is refused, has earned no idle hold that would be kept for it."""
+    world = World()
+    b = world.host(B, toml(B, 65002, peer("10.0.0.0/24", 65001, "max_neighbors = 1")))
+    stranger = world.host("10.0.0.3", toml("10.0.0.3", 65009, peer(B, 65002)))
+    world.run(SECOND // 2)
+    assert stranger.operations.neighbor(B).notifications_received == {"2/2": 1}
+    assert list(b.engine.neighbors) == []
+    world.crash(stranger)
+    a = world.host(A, toml(A, 65001, peer(B, 65002)))
+    world.run(SECOND // 2)
+    assert a.state(B) == "established"
+
+
 def test_a_command_for_a_network_names_its_neighbors() -> None:
     _, _, b = network()
     with pytest.raises(Refused, match=r"10\.0\.0\.0/24 is a network; name one of its neighbors: 10\.0\.0\.1$"):
