@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self, TypeVar
+
+from chaos_daemon import Daemon
 
 from bgpbfd.core import IPV4_UNICAST
 from bgpbfd.wire.attributes import encode_attribute
@@ -202,6 +207,29 @@ class Healthy:
         self._stopping = True
         self._thread.join()
         self.peer.close()
+
+
+class Shared(Protocol):
+    """A daemon that the tests of a module share, and the neighbor of it that behaves."""
+
+    daemon: Daemon
+    healthy: Healthy
+
+
+Place = TypeVar("Place", bound=Shared)
+
+
+@contextlib.contextmanager
+def beside_a_healthy_one(kind: Callable[[Path], Place]) -> Iterator[Place]:
+    """What ``kind`` makes in a folder of its own; in the end the daemon has stopped well, and has had no fault."""
+    with tempfile.TemporaryDirectory(prefix="bgpbfd-chaos-") as folder:
+        place = kind(Path(folder))
+        yield place
+        place.healthy.stop()
+        code, _ = place.daemon.stop()
+        place.daemon.end()
+        assert code == 0
+        assert "Traceback" not in place.daemon.log.read_text()
 
 
 # -- messages ------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from raw_peer import (
     Healthy,
     RawPeer,
     as_path,
+    beside_a_healthy_one,
     next_hop,
     nlri,
     update,
@@ -95,14 +95,8 @@ class Place:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Place]:
-    with tempfile.TemporaryDirectory(prefix="bgpbfd-chaos-") as folder:
-        place = Place(Path(folder))
+    with beside_a_healthy_one(Place) as place:
         yield place
-        place.healthy.stop()
-        code, _ = place.daemon.stop()
-        place.daemon.end()
-        assert code == 0
-        assert "Traceback" not in place.daemon.log.read_text()
 
 
 @pytest.fixture

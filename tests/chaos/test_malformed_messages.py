@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import random
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from chaos_daemon import BIN, Daemon, address, free_port, wait_until
-from raw_peer import UPDATE, Closed, Healthy, RawPeer, nlri, update
+from raw_peer import UPDATE, Closed, Healthy, RawPeer, beside_a_healthy_one, nlri, update
 
 from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST
 from bgpbfd.wire.capabilities import Capability, four_octet_as, multiprotocol
@@ -315,14 +314,8 @@ class Place:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Place]:
-    with tempfile.TemporaryDirectory(prefix="bgpbfd-malformed-") as folder:
-        place = Place(Path(folder))
+    with beside_a_healthy_one(Place) as place:
         yield place
-        place.healthy.stop()
-        code, _ = place.daemon.stop()
-        place.daemon.end()
-        assert code == 0
-        assert "Traceback" not in place.daemon.log.read_text()
 
 
 @pytest.fixture
