@@ -22,6 +22,7 @@ import msgspec
 
 import bgpbfd
 from bgpbfd.bfd.protocol import (
+    AcceptUnsolicited,
     Add,
     Bind,
     Bound,
@@ -30,6 +31,7 @@ from bgpbfd.bfd.protocol import (
     Command,
     Event,
     Heartbeat,
+    Late,
     Log,
     Query,
     Ready,
@@ -38,9 +40,10 @@ from bgpbfd.bfd.protocol import (
     SessionFault,
     SessionReport,
     SetAdminDown,
+    Settings,
     Shutdown,
     StateChange,
-    Timers,
+    Unsolicited,
 )
 from bgpbfd.wire.bfd import SINGLE_HOP_PORT
 
@@ -83,6 +86,7 @@ class BfdLink:
         self._on_event = on_event
         self._control_timeout_us = int(control_timeout_s * 1_000_000)
         self._bind = Bind(addresses=[], port=port)
+        self._unsolicited = AcceptUnsolicited(networks=[])
         self._sessions: dict[str, Add] = {}
         self._generation = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -179,6 +183,7 @@ class BfdLink:
         self._ended.clear()
         loop.add_reader(ours.fileno(), self._on_readable)
         self._tell(self._bind)
+        self._tell(self._unsolicited)
         for key, add in self._sessions.items():
             self._sessions[key] = self._renewed(add)
             self._tell(self._sessions[key])
@@ -226,6 +231,11 @@ class BfdLink:
         self._bind = msgspec.structs.replace(self._bind, addresses=list(addresses))
         self._tell(self._bind)
 
+    def accept_unsolicited(self, networks: Iterable[str], interface: str | None = None) -> None:
+        """Whose packets without a session are told of by Unsolicited events; replaces the set in force."""
+        self._unsolicited = AcceptUnsolicited(networks=list(networks), interface=interface)
+        self._tell(self._unsolicited)
+
     def add(self, session: Add) -> int:
         """A session, or another under a key in use. Its ``generation`` is set here, and returned."""
         renewed = self._renewed(session)
@@ -233,11 +243,11 @@ class BfdLink:
         self._tell(renewed)
         return renewed.generation
 
-    def change(self, key: str, timers: Timers) -> None:
-        """New timers by poll sequence. KeyError for a key without a session, as in all that follow."""
+    def change(self, key: str, settings: Settings) -> None:
+        """New settings, without a flap. KeyError for a key without a session, as in all that follow."""
         add = self._sessions[key]
-        self._sessions[key] = msgspec.structs.replace(add, timers=timers)
-        self._tell(Change(key=key, generation=add.generation, timers=timers))
+        self._sessions[key] = msgspec.structs.replace(add, settings=settings)
+        self._tell(Change(key=key, generation=add.generation, settings=settings))
 
     def remove(self, key: str) -> None:
         """Nothing is heard of the session any more; the neighbor hears AdminDown for a detection time."""
@@ -325,14 +335,14 @@ class BfdLink:
         match event:
             case Report():
                 self._take_report(event)
-            case StateChange() | SessionFault():
+            case StateChange() | SessionFault() | Late():
                 add = self._sessions.get(event.key)
                 if add is not None and add.generation == event.generation:
                     self._on_event(event)
             case Ready():
                 self._ready.set()
                 self._on_event(event)
-            case Bound() | Log():
+            case Bound() | Log() | Unsolicited():
                 self._on_event(event)
 
     def _take_report(self, report: Report) -> None:

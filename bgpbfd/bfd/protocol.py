@@ -14,20 +14,45 @@ import msgspec
 from bgpbfd.core import Instant, Micros
 
 
-class Timers(msgspec.Struct, frozen=True, kw_only=True):
-    """RFC 5880 §6.8.1, as configured."""
+class AuthKey(msgspec.Struct, frozen=True, kw_only=True):
+    """One key of RFC 5880 §6.7. ``type``: simple, keyed-md5, meticulous-keyed-md5, keyed-sha1, meticulous-keyed-sha1.
+
+    ``key``: 1 to 16 octets (20 with SHA1), as they stand in the packet before padding.
+    """
+
+    type: str
+    key_id: int
+    key: bytes
+
+    def __repr__(self) -> str:
+        return f"AuthKey(type={self.type!r}, key_id={self.key_id}, key=…)"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a session can be changed while it lives; the variables of RFC 5880 §6.8.1 under their names.
+
+    ``auth``: the first key signs what we send, each of them is accepted (rotation); empty: no authentication.
+    ``minimum_ttl``: packets of a multihop session that come with less are discarded. ``required_min_echo_rx_us``: 0 if
+    the neighbor's echo packets are not looped back; ``echo_tx_us``: 0 if we send none.
+    """
 
     desired_min_tx_us: Micros = 300_000
     required_min_rx_us: Micros = 300_000
     detect_mult: int = 3
     passive: bool = False
+    demand: bool = False
+    control_plane_independent: bool = False
+    minimum_ttl: int = 254
+    required_min_echo_rx_us: Micros = 0
+    echo_tx_us: Micros = 0
+    auth: tuple[AuthKey, ...] = ()
 
 
 # -- commands ----------------------------------------------------------------------------------------------
 
 
 class Add(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Start a single-hop session (RFC 5881). Addresses are canonical text without scope.
+    """Start a session: single hop (RFC 5881), or ``multihop`` (RFC 5883). Addresses are canonical text without scope.
 
     ``local`` None: any bound address of the family (the kernel chooses the source). ``interface`` is needed for
     link-local addresses.
@@ -38,16 +63,17 @@ class Add(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     remote: str
     local: str | None = None
     interface: str | None = None
-    timers: Timers = Timers()
+    multihop: bool = False
+    settings: Settings = Settings()
     admin_down: bool = False
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """New timers for a live session: by poll sequence, never by a flap (RFC 5880 §6.8.3)."""
+    """New settings for a live session: timers by poll sequence, never by a flap (RFC 5880 §6.8.3)."""
 
     key: str
     generation: int
-    timers: Timers
+    settings: Settings
 
 
 class Remove(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -70,6 +96,16 @@ class Bind(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     port: int = 3784
 
 
+class AcceptUnsolicited(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Single-hop packets from these networks that no session exists for are told of by ``Unsolicited`` (RFC 9468).
+
+    Replaces the set in force. ``interface``: only those that arrive there.
+    """
+
+    networks: list[str]
+    interface: str | None = None
+
+
 class Clear(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Zero the counters of one session, or of all."""
 
@@ -90,7 +126,9 @@ class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Clean stop: AdminDown on every session for one detection time, then exit."""
 
 
-Command: TypeAlias = Add | Change | Remove | SetAdminDown | Bind | Clear | Query | Heartbeat | Shutdown
+Command: TypeAlias = (
+    Add | Change | Remove | SetAdminDown | Bind | AcceptUnsolicited | Clear | Query | Heartbeat | Shutdown
+)
 
 # -- events ------------------------------------------------------------------------------------------------
 
@@ -109,7 +147,7 @@ class StateChange(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     ``blame``: ``path-loss``, ``remote-signalled``, ``admin`` (either end's AdminDown), ``local-stall``, or empty when
     not a Down. ``last_rx``/``previous_rx``: arrival of the last two accepted packets; ``detection_time_us`` as in
-    force then.
+    force then. ``control_plane_independent``: both ends had said so (RFC 5882 §4.3).
     """
 
     key: str
@@ -124,6 +162,29 @@ class StateChange(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     last_rx: Instant | None
     previous_rx: Instant | None
     detection_time_us: Micros
+    control_plane_independent: bool = False
+
+
+class Late(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Packets of an Up session came later than one and a half intervals after the one before; at most one a second.
+
+    ``count`` since the last such event; ``gap_us``, the longest of them, where ``interval_us`` was agreed.
+    """
+
+    key: str
+    generation: int
+    count: int
+    gap_us: Micros
+    interval_us: Micros
+    at: Instant
+
+
+class Unsolicited(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A neighbor in a network of AcceptUnsolicited wants a session; it asks again (once a second) until it has one."""
+
+    remote: str
+    local: str
+    interface: str
 
 
 class SessionFault(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -169,6 +230,25 @@ class SessionReport(msgspec.Struct, frozen=True, kw_only=True):
     down_count: int
     last_down: StateChange | None = None
     fault: str | None = None
+    multihop: bool = False
+    minimum_ttl: int = 255
+    demand: bool = False  # ours is in force: the neighbor may be silent
+    remote_demand: bool = False
+    control_plane_independent: bool = False  # ours
+    remote_control_plane_independent: bool = False
+    auth_type: str | None = None  # with which we send
+    auth_key_id: int | None = None
+    remote_auth_key_id: int | None = None  # of the last packet accepted
+    required_min_echo_rx_us: Micros = 0
+    echo_tx_us: Micros = 0  # in force; 0: none is sent
+    echo_received: int = 0
+    echo_sent: int = 0
+    rtt_min_us: Micros | None = None
+    rtt_avg_us: Micros | None = None
+    rtt_max_us: Micros | None = None
+    late_packets: int = 0
+    previous_rx: Instant | None = None
+    last_tx: Instant | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -185,4 +265,4 @@ class Log(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     text: str
 
 
-Event: TypeAlias = Ready | Bound | StateChange | SessionFault | Report | Log
+Event: TypeAlias = Ready | Bound | StateChange | Late | Unsolicited | SessionFault | Report | Log

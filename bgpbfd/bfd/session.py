@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
-from bgpbfd.bfd.protocol import Timers
+from bgpbfd.bfd.protocol import Settings
 from bgpbfd.bfd.timers import SLOW_TX_US, TICK_US, detection_time, jittered
 from bgpbfd.core import Instant, Micros
 from bgpbfd.wire.bfd import ControlPacket, Discard, push_control
@@ -106,9 +106,9 @@ class Session:
         "required_min_rx_us",
         "rng",
         "rx_in_force_us",
+        "settings",
         "since",
         "state",
-        "timers",
         "transmit_interval_us",
         "tx_due",
         "tx_in_force_us",
@@ -119,14 +119,14 @@ class Session:
         self,
         *,
         local_discriminator: int,
-        timers: Timers,
+        settings: Settings,
         rng: Random,
         now: Instant,
         admin_down: bool = False,
         control_lost: bool = False,
     ) -> None:
         self.local_discriminator = local_discriminator
-        self.timers = timers
+        self.settings = settings
         self.rng = rng
         self.state = BfdState.ADMIN_DOWN if admin_down else BfdState.DOWN
         self.diag = BfdDiag.ADMINISTRATIVELY_DOWN if admin_down else BfdDiag.NONE
@@ -154,11 +154,11 @@ class Session:
         self.packets_received = self.packets_sent = self.up_count = self.down_count = 0
         self.discards: dict[str, int] = {}
         self.last_down: Transition | None = None
-        self.desired_min_tx_us = self.tx_in_force_us = max(timers.desired_min_tx_us, SLOW_TX_US)
-        self.required_min_rx_us = self.rx_in_force_us = timers.required_min_rx_us
+        self.desired_min_tx_us = self.tx_in_force_us = max(settings.desired_min_tx_us, SLOW_TX_US)
+        self.required_min_rx_us = self.rx_in_force_us = settings.required_min_rx_us
         self.transmit_interval_us = self.desired_min_tx_us
         # A host's sessions do not all speak in the same instant of its start.
-        self.tx_due: Instant | None = None if timers.passive else now + rng.randint(0, 50 * TICK_US)
+        self.tx_due: Instant | None = None if settings.passive else now + rng.randint(0, 50 * TICK_US)
 
     # -- what the shell asks ---------------------------------------------------------------------------------
 
@@ -194,7 +194,7 @@ class Session:
         """
         if self.state not in {BfdState.INIT, BfdState.UP}:
             return 0
-        return max(self.detection_time_us, self.timers.detect_mult * self.transmit_interval_us)
+        return max(self.detection_time_us, self.settings.detect_mult * self.transmit_interval_us)
 
     # -- what the shell tells --------------------------------------------------------------------------------
 
@@ -302,12 +302,12 @@ class Session:
             self._reschedule(now)
         return actions
 
-    def change(self, timers: Timers, now: Instant) -> list[Action]:
+    def change(self, settings: Settings, now: Instant) -> list[Action]:
         """New timers, never a flap: §6.8.3."""
         actions: list[Action] = []
-        if timers.detect_mult != self.timers.detect_mult:
+        if settings.detect_mult != self.settings.detect_mult:
             self._packet = None
-        self.timers = timers
+        self.settings = settings
         if not self.polling and not self._poll_rests:
             self._adopt_timers(now)
         if self._packet is None and not self._mute():
@@ -383,7 +383,7 @@ class Session:
         if packet.state is BfdState.ADMIN_DOWN:
             return "admin"
         # Our own silence, if it was long enough to make the remote's detection time expire.
-        remote_detection_us = self.timers.detect_mult * self.transmit_interval_us
+        remote_detection_us = self.settings.detect_mult * self.transmit_interval_us
         silence_us = 0
         if self.tx_due is not None and now > self.tx_due and self.last_tx is not None:
             silence_us = now - self.last_tx
@@ -394,7 +394,7 @@ class Session:
 
     def _adopt_timers(self, now: Instant) -> None:
         """Bring what is advertised to what is configured (§6.8.3); called when no poll is under way, or to end one."""
-        desired, required = self.timers.desired_min_tx_us, self.timers.required_min_rx_us
+        desired, required = self.settings.desired_min_tx_us, self.settings.required_min_rx_us
         if self.state is not BfdState.UP:
             # DEVIATES RFC 5880 §6.8.3: no poll while not Up; there is no agreed rate yet that it could protect.
             self.polling = self._poll_rests = False
@@ -421,11 +421,11 @@ class Session:
         if interval != self.transmit_interval_us:
             self.transmit_interval_us = interval
             if self.tx_due is not None and self.last_tx is not None:
-                self.tx_due = max(now, self.last_tx + jittered(interval, self.timers.detect_mult, self.rng))
+                self.tx_due = max(now, self.last_tx + jittered(interval, self.settings.detect_mult, self.rng))
 
     def _mute(self) -> bool:
         """§6.1: a passive end does not speak first."""
-        return self.timers.passive and self.remote_discriminator == 0
+        return self.settings.passive and self.remote_discriminator == 0
 
     def _periodic_forbidden(self) -> bool:
         """§6.8.7: the reasons for which nothing goes out by the timer."""
@@ -440,7 +440,7 @@ class Session:
         elif self.tx_due is None:
             self.tx_due = now
             if self.last_tx is not None:
-                interval = jittered(self.transmit_interval_us, self.timers.detect_mult, self.rng)
+                interval = jittered(self.transmit_interval_us, self.settings.detect_mult, self.rng)
                 self.tx_due = max(now, self.last_tx + interval)
 
     def _send(self, now: Instant, actions: list[Action], final: bool = False) -> None:
@@ -452,7 +452,7 @@ class Session:
                 self._packet = self._build(final=False)
             data = self._packet
             if not self._periodic_forbidden():
-                self.tx_due = now + jittered(self.transmit_interval_us, self.timers.detect_mult, self.rng)
+                self.tx_due = now + jittered(self.transmit_interval_us, self.settings.detect_mult, self.rng)
             else:
                 self.tx_due = None
             self.last_tx = now
@@ -466,7 +466,7 @@ class Session:
                 diag=self.diag,
                 poll=self.polling and not final,
                 final=final,
-                detect_mult=self.timers.detect_mult,
+                detect_mult=self.settings.detect_mult,
                 my_discriminator=self.local_discriminator,
                 your_discriminator=self.remote_discriminator,
                 desired_min_tx_us=self.desired_min_tx_us,

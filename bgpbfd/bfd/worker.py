@@ -28,6 +28,7 @@ from bgpbfd.bfd.demux import Demultiplexer, canonical
 from bgpbfd.bfd.outbox import Outbox
 from bgpbfd.bfd.owner import Owner, session_report, state_change
 from bgpbfd.bfd.protocol import (
+    AcceptUnsolicited,
     Add,
     Bind,
     Bound,
@@ -343,8 +344,8 @@ class Worker:
             case Change():
                 owner = self._current(command)
                 if owner is not None:
-                    owner.add = msgspec.structs.replace(owner.add, timers=command.timers)
-                    self._carry_out(owner, owner.session.change(command.timers, now))
+                    owner.add = msgspec.structs.replace(owner.add, settings=command.settings)
+                    self._carry_out(owner, owner.session.change(command.settings, now))
             case SetAdminDown():
                 owner = self._current(command)
                 if owner is not None:
@@ -353,6 +354,8 @@ class Worker:
                 owner = self._current(command)
                 if owner is not None:
                     self._leave(owner, now)
+            case AcceptUnsolicited():
+                pass
             case Clear():
                 for owner in self._owners.values():
                     if command.key is None or owner.add.key == command.key:
@@ -401,7 +404,7 @@ class Worker:
             discriminator = self._rng.getrandbits(32)
         session = Session(
             local_discriminator=discriminator,
-            timers=command.timers,
+            settings=command.settings,
             rng=self._rng,
             now=now,
             admin_down=command.admin_down,

@@ -141,6 +141,21 @@ class BfdDown:
 
 
 @dataclass(slots=True, frozen=True)
+class BfdGate:
+    """Whether BFD lets a session come up; an Established one is not touched (that is BfdDown's).
+
+    While ``closed`` a connection goes no further than OpenSent: OPENs are exchanged, our KEEPALIVE waits. ``hold_s``:
+    for how long after the peer's OPEN, then Cease 6/10; None: without an end. ``dials`` False: we do not dial
+    meanwhile; a connection that the peer dials waits all the same.
+    """
+
+    closed: bool
+    reason: str = ""
+    dials: bool = True
+    hold_s: float | None = None
+
+
+@dataclass(slots=True, frozen=True)
 class TcpConnectionConfirmed:
     """Event 17: a connection that the neighbor dialled has been accepted."""
 
@@ -224,6 +239,7 @@ Event: TypeAlias = (
     | AutomaticStop
     | BfdUp
     | BfdDown
+    | BfdGate
     | TcpConnectionConfirmed
     | TcpCrAcked
     | TcpConnectionFails

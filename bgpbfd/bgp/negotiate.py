@@ -64,6 +64,7 @@ class PeerSettings:
     restart_time_s: int | None = None  # RFC 4724: our capability 64 lists the families; None: End-of-RIB marks only
     role: BgpRole | None = None  # RFC 9234: ours towards the peer; external sessions only
     role_strict: bool = False  # RFC 9234 §4.2: a peer without a role is refused
+    bfd_strict: bool = False  # draft-ietf-idr-bgp-bfd-strict-mode: capability 74 is offered
     enforce_first_as: bool = True  # RFC 4271 §6.3: an external path begins with the peer's AS
 
 
@@ -93,6 +94,7 @@ class Negotiated:
     restart_notification: bool = False  # N bit on both sides: a NOTIFICATION keeps routes (RFC 8538 §2)
     role: BgpRole | None = None  # ours; in force whether or not the peer sent one (RFC 9234 §5)
     remote_role: BgpRole | None = None
+    bfd_strict: bool = False  # both sides hold the session back until BFD is Up
 
 
 def our_open(settings: PeerSettings, *, plain: bool = False, restarting: bool = False) -> Open:

@@ -18,6 +18,7 @@ from bgpbfd.bgp.events import (
     AttemptFailed,
     AutomaticStop,
     BfdDown,
+    BfdGate,
     BfdUp,
     Cause,
     CauseKind,
@@ -122,6 +123,8 @@ class Peer(PeerStatus):
                 self._bfd_up(now)
             case BfdDown():
                 self._bfd_down(event, now)
+            case BfdGate():
+                pass
             case SendRouteRefresh():
                 self._send_route_refresh(event, now)
             case Reconfigure():

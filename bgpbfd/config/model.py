@@ -87,7 +87,11 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BfdProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """``[bfd.profiles.NAME]``: intervals in ms."""
+    """``[bfd.profiles.NAME]``: intervals in ms, ``strict_hold_time`` in s.
+
+    ``echo``: send echo packets, and loop those of the neighbor. ``multihop`` and ``minimum_ttl`` None: as the peer's
+    own ``multihop`` and ``ttl_security`` say; in a BfdSettings and a BfdStandalone they are filled in.
+    """
 
     transmit_interval_ms: int = 300
     receive_interval_ms: int = 300
@@ -97,15 +101,16 @@ class BfdProfile(msgspec.Struct, frozen=True, kw_only=True):
     echo: bool = False
     echo_transmit_interval_ms: int = 50
     echo_receive_interval_ms: int = 50
-    minimum_ttl: int = 254
-    multihop: bool = False
+    minimum_ttl: int | None = None
+    multihop: bool | None = None
     shutdown: bool = False
     control_plane_independent: bool = False
+    strict_hold_time: int = 30
     auth: tuple[BfdAuth, ...] = ()
 
 
 class BfdAuth(msgspec.Struct, frozen=True, kw_only=True):
-    """One authentication key, RFC 5880 §6.7."""
+    """One authentication key, RFC 5880 §6.7. ``key``: text, or ``0x…`` in hex."""
 
     type: str
     key_id: int
@@ -128,12 +133,26 @@ class BfdStandalone(BfdProfile, frozen=True, kw_only=True):
     profile: str | None = None
 
 
+class BfdUnsolicited(msgspec.Struct, frozen=True, kw_only=True):
+    """``[bfd.unsolicited]``: single-hop sessions with whoever asks for one from these networks (RFC 9468).
+
+    ``settings`` are those of ``profile``, passive.
+    """
+
+    networks: tuple[str, ...] = ()
+    interface: str | None = None
+    profile: str | None = None
+    settings: BfdProfile = BfdProfile(passive=True)
+    max_sessions: int = 100
+
+
 class BfdGlobal(msgspec.Struct, frozen=True, kw_only=True):
     """``[bfd]``. ``bind``: the local addresses, canonical, to take the BFD ports on."""
 
     bind: tuple[str, ...] = ("0.0.0.0", "::")
     profiles: dict[str, BfdProfile] = {}
     sessions: tuple[BfdStandalone, ...] = ()
+    unsolicited: BfdUnsolicited | None = None
 
 
 class StaticRoute(msgspec.Struct, frozen=True, gc=False):

@@ -385,6 +385,8 @@ class Engine:
                 self.recorder.add("bfd-worker", event.text, self.clock.now(), level=event.level)
             case bfd.Ready():
                 self._bfd_worker_ready()
+            case bfd.Late() | bfd.Unsolicited():
+                pass
             case bfd.Report():
                 pass  # the link's own business
             case _:

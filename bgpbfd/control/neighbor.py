@@ -116,8 +116,8 @@ def peer_settings(config: PeerConfig, poll_interval_s: float) -> PeerSettings:
     )
 
 
-def bfd_timers(settings: BfdSettings) -> bfd.Timers:
-    return bfd.Timers(
+def bfd_options(settings: BfdSettings) -> bfd.Settings:
+    return bfd.Settings(
         desired_min_tx_us=settings.transmit_interval_ms * MILLISECOND,
         required_min_rx_us=settings.receive_interval_ms * MILLISECOND,
         detect_mult=settings.detect_multiplier,
@@ -133,7 +133,7 @@ def bfd_session(config: PeerConfig, settings: BfdSettings) -> bfd.Add:
         remote=config.remote_ip,
         local=config.local_ip,
         interface=config.interface,
-        timers=bfd_timers(settings),
+        settings=bfd_options(settings),
         admin_down=settings.shutdown,
     )
 

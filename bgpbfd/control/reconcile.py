@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from bgpbfd.bgp import events as bgp
 from bgpbfd.config.model import Config, PeerConfig
 from bgpbfd.control.engine import Engine
-from bgpbfd.control.neighbor import Neighbor, bfd_session, bfd_timers, dynamic_config, peer_settings, tcp_keys
+from bgpbfd.control.neighbor import Neighbor, bfd_options, bfd_session, dynamic_config, peer_settings, tcp_keys
 from bgpbfd.core import Instant
 from bgpbfd.rib.originate import Route
 from bgpbfd.wire.iana import CeaseSubcode
@@ -118,8 +118,8 @@ def _change_bfd(engine: Engine, neighbor: Neighbor, old: PeerConfig) -> None:
         engine.stop_bfd(neighbor)
         engine.start_bfd(neighbor)
     else:
-        timers = bfd_timers(new.bfd)
-        if timers != bfd_session(old, old.bfd).timers:
-            engine.bfd.change(neighbor.id, timers)
+        options = bfd_options(new.bfd)
+        if options != bfd_session(old, old.bfd).settings:
+            engine.bfd.change(neighbor.id, options)
         if old.bfd.shutdown != new.bfd.shutdown:
             engine.bfd.set_admin_down(neighbor.id, new.bfd.shutdown)

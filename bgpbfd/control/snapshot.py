@@ -100,15 +100,23 @@ class NeighborSnapshot:
 
 @dataclass(slots=True, frozen=True)
 class BfdSnapshot:
-    """A BFD session as its clients know it; ``report`` is the worker's word, None while it has not given one."""
+    """A BFD session as its clients know it; ``report`` is the worker's word, None while it has not given one.
+
+    ``dynamic``: made with a dynamic neighbor's connection, or unsolicited; gone with it. ``clients``: who shares it
+    (RFC 5882 §2): ``bgp`` and ``configured`` (a stand-alone session), or ``unsolicited``.
+    """
 
     peer: PeerId
     description: str | None
     profile: str | None
-    dynamic: bool  # made with a dynamic neighbor's connection
+    dynamic: bool
     report: SessionReport | None
-    mode: str  # track|strict
+    mode: str  # track|strict; none: no BGP neighbor is bound to it
     fault: str | None = None  # why it cannot run as configured
+    clients: tuple[str, ...] = ("bgp",)
+    multihop: bool = False
+    minimum_ttl: int = 255
+    damped_until: Instant | None = None  # after repeated failures BGP is held back until then
 
 
 @dataclass(slots=True)

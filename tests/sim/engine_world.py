@@ -255,7 +255,7 @@ class Host:
         self.bfd_keys.add(session.key)
         return 1
 
-    def change(self, key: str, timers: bfd.Timers) -> None:
+    def change(self, key: str, timers: bfd.Settings) -> None:
         self.bfd_commands.append(("change", key, timers))
 
     def remove(self, key: str) -> None:

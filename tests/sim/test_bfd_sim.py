@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bgpbfd.bfd.demux import Arrival, Demultiplexer
-from bgpbfd.bfd.protocol import Timers
+from bgpbfd.bfd.protocol import Settings
 from bgpbfd.bfd.session import Action, Session, Transition, Transmit
 from bgpbfd.bfd.timers import TICK_US
 from bgpbfd.core import SECOND
@@ -35,7 +35,7 @@ class Node:
     """A host with one session: demultiplexer, timers that fire up to a tick late, restarts."""
 
     name: str
-    timers: Timers
+    timers: Settings
     rng: Random
     now: int
     remote: str = ""
@@ -53,14 +53,14 @@ class Node:
 
     def restart(self, now: int) -> None:
         self.discriminator = self.rng.randint(1, 2**32 - 1)
-        self.session = Session(local_discriminator=self.discriminator, timers=self.timers, rng=self.rng, now=now)
+        self.session = Session(local_discriminator=self.discriminator, settings=self.timers, rng=self.rng, now=now)
         self.demux = Demultiplexer()
         self.remote = "peer"
         self.demux.add(self)
 
 
 class Simulation:
-    def __init__(self, seed: int, first: Timers, second: Timers) -> None:
+    def __init__(self, seed: int, first: Settings, second: Settings) -> None:
         self.rng = Random(seed)
         self.now = 1_000_000_000
         self.nodes = [Node("a", first, self.rng, self.now), Node("b", second, self.rng, self.now)]
@@ -142,7 +142,7 @@ class Simulation:
     def restart(self, index: int) -> None:
         self.nodes[index].restart(self.now)
 
-    def change(self, index: int, timers: Timers) -> None:
+    def change(self, index: int, timers: Settings) -> None:
         self.nodes[index].timers = timers
         self.act(index, self.nodes[index].session.change(timers, self.now), None)
 
@@ -165,12 +165,12 @@ class Simulation:
             assert ours.desired_min_tx_us == self.nodes[near].timers.desired_min_tx_us
             assert ours.required_min_rx_us == self.nodes[near].timers.required_min_rx_us
             assert ours.transmit_interval_us == max(ours.desired_min_tx_us, theirs.required_min_rx_us)
-            assert ours.detection_time_us == theirs.timers.detect_mult * theirs.transmit_interval_us
+            assert ours.detection_time_us == theirs.settings.detect_mult * theirs.transmit_interval_us
 
 
 INTERVALS = st.sampled_from([10 * MS, 50 * MS, 100 * MS, 300 * MS, SECOND])
 TIMERS = st.builds(
-    lambda tx, rx, mult: Timers(desired_min_tx_us=tx, required_min_rx_us=rx, detect_mult=mult),
+    lambda tx, rx, mult: Settings(desired_min_tx_us=tx, required_min_rx_us=rx, detect_mult=mult),
     INTERVALS,
     INTERVALS,
     st.integers(3, 6),
@@ -199,7 +199,7 @@ STEPS = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, TIMERS, TIMERS, STEPS, st.integers(50 * MS, 3 * SECOND))
 def test_whatever_happens_both_ends_agree_when_it_is_over(
-    seed: int, first: Timers, second: Timers, steps: list[tuple[str, int, object]], pause: int
+    seed: int, first: Settings, second: Settings, steps: list[tuple[str, int, object]], pause: int
 ) -> None:
     simulation = Simulation(seed, first, second)
     for kind, side, value in steps:
@@ -209,7 +209,7 @@ def test_whatever_happens_both_ends_agree_when_it_is_over(
         elif kind == "restart":
             simulation.restart(side)
         elif kind == "change":
-            assert isinstance(value, Timers)
+            assert isinstance(value, Settings)
             simulation.change(side, value)
         else:
             simulation.admin_down(side, bool(value))
@@ -227,7 +227,7 @@ def test_whatever_happens_both_ends_agree_when_it_is_over(
 @settings(max_examples=40, deadline=None)
 @given(SEEDS, TIMERS, TIMERS, st.lists(st.tuples(SIDES, TIMERS), max_size=6), st.integers(1, 4 * SECOND))
 def test_never_down_while_packets_arrive_in_time_whatever_the_timers_become(
-    seed: int, first: Timers, second: Timers, changes: list[tuple[int, Timers]], pause: int
+    seed: int, first: Settings, second: Settings, changes: list[tuple[int, Settings]], pause: int
 ) -> None:
     simulation = Simulation(seed, first, second)
     simulation.faults = [Faults(spread_us=2 * MS, duplicates=0.1), Faults(spread_us=2 * MS, duplicates=0.1)]
@@ -243,7 +243,7 @@ def test_never_down_while_packets_arrive_in_time_whatever_the_timers_become(
 @settings(max_examples=40, deadline=None)
 @given(SEEDS, TIMERS, TIMERS, st.integers(0, 3 * SECOND))
 def test_rfc5880_6_8_4_a_cut_is_seen_within_the_detection_time(
-    seed: int, first: Timers, second: Timers, phase: int
+    seed: int, first: Settings, second: Settings, phase: int
 ) -> None:
     simulation = Simulation(seed, first, second)
     simulation.run(20 * SECOND + phase)
@@ -260,7 +260,7 @@ def test_rfc5880_6_8_4_a_cut_is_seen_within_the_detection_time(
 
 @pytest.mark.parametrize("towards", [0, 1])
 def test_one_way_loss_takes_both_ends_down(towards: int) -> None:
-    fast = Timers(desired_min_tx_us=50 * MS, required_min_rx_us=50 * MS)
+    fast = Settings(desired_min_tx_us=50 * MS, required_min_rx_us=50 * MS)
     simulation = Simulation(3, fast, fast)
     simulation.run(5 * SECOND)
     simulation.faults[towards] = Faults(loss=1.0)
@@ -279,8 +279,8 @@ def test_one_way_loss_takes_both_ends_down(towards: int) -> None:
 @settings(max_examples=20, deadline=None)
 @given(SEEDS, SIDES, st.integers(1, 5 * SECOND))
 def test_fault_7_a_passive_end_that_restarts_is_found_again(seed: int, side: int, pause: int) -> None:
-    active = Timers(desired_min_tx_us=50 * MS, required_min_rx_us=50 * MS)
-    passive = Timers(desired_min_tx_us=50 * MS, required_min_rx_us=50 * MS, passive=True)
+    active = Settings(desired_min_tx_us=50 * MS, required_min_rx_us=50 * MS)
+    passive = Settings(desired_min_tx_us=50 * MS, required_min_rx_us=50 * MS, passive=True)
     simulation = Simulation(seed, *((passive, active) if side == 0 else (active, passive)))
     simulation.run(10 * SECOND)
     simulation.assert_agreed()
@@ -292,7 +292,7 @@ def test_fault_7_a_passive_end_that_restarts_is_found_again(seed: int, side: int
 
 
 def test_rfc5882_3_2_admin_down_is_known_as_such_on_the_other_side() -> None:
-    fast = Timers(desired_min_tx_us=50 * MS, required_min_rx_us=50 * MS)
+    fast = Settings(desired_min_tx_us=50 * MS, required_min_rx_us=50 * MS)
     simulation = Simulation(5, fast, fast)
     simulation.run(5 * SECOND)
     simulation.admin_down(0, True)
@@ -307,7 +307,7 @@ def test_rfc5882_3_2_admin_down_is_known_as_such_on_the_other_side() -> None:
 
 def test_sessions_use_about_their_interval_and_no_more() -> None:
     """A bound on chatter: nothing but the interval, its jitter and the answers to polls."""
-    fast = Timers(desired_min_tx_us=50 * MS, required_min_rx_us=50 * MS)
+    fast = Settings(desired_min_tx_us=50 * MS, required_min_rx_us=50 * MS)
     simulation = Simulation(8, fast, fast)
     simulation.run(5 * SECOND)
     before = [n.session.packets_sent for n in simulation.nodes]

@@ -100,7 +100,9 @@ def test_reload_of_bfd_timers_polls_and_makes_no_new_session() -> None:
     a.load(toml(A, 65010, peer(B, 65001, routes=ROUTES, extra="bfd = { transmit_interval_ms = 100 }")))
     world.run(SECOND)
     changes = [c for c in a.bfd_commands if isinstance(c, tuple) and c[0] == "change"]
-    assert changes == [("change", B, bfd.Timers(desired_min_tx_us=100_000, required_min_rx_us=300_000, detect_mult=3))]
+    assert changes == [
+        ("change", B, bfd.Settings(desired_min_tx_us=100_000, required_min_rx_us=300_000, detect_mult=3))
+    ]
     assert not any(isinstance(c, bfd.Add) or (isinstance(c, tuple) and c[0] == "remove") for c in a.bfd_commands)
     assert a.state(B) == "established"
 

@@ -8,24 +8,24 @@ from random import Random
 
 import pytest
 
-from bgpbfd.bfd.protocol import Timers
+from bgpbfd.bfd.protocol import Settings
 from bgpbfd.bfd.session import Action, Session, Transition, Transmit
 from bgpbfd.core import SECOND
 from bgpbfd.wire.bfd import ControlPacket, pull_control
 from bgpbfd.wire.iana import BfdState
 
 MS = 1000
-FAST = Timers(desired_min_tx_us=50 * MS, required_min_rx_us=50 * MS, detect_mult=3)
+FAST = Settings(desired_min_tx_us=50 * MS, required_min_rx_us=50 * MS, detect_mult=3)
 ADMIN_DOWN, DOWN, INIT, UP = BfdState.ADMIN_DOWN, BfdState.DOWN, BfdState.INIT, BfdState.UP
 
 
 class Bench:
     """A session at a virtual time, and a remote whose packets are made by hand."""
 
-    def __init__(self, timers: Timers = FAST, *, seed: int = 1, admin_down: bool = False) -> None:
+    def __init__(self, timers: Settings = FAST, *, seed: int = 1, admin_down: bool = False) -> None:
         self.now = 1_000_000_000
         self.session = Session(
-            local_discriminator=5, timers=timers, rng=Random(seed), now=self.now, admin_down=admin_down
+            local_discriminator=5, settings=timers, rng=Random(seed), now=self.now, admin_down=admin_down
         )
         self.remote = ControlPacket(
             state=DOWN,
@@ -256,7 +256,7 @@ def intervals(sent: list[tuple[int, ControlPacket]]) -> list[int]:
 
 @pytest.mark.parametrize(("detect_mult", "low", "high"), [(3, 75, 100), (1, 75, 90)])
 def test_rfc5880_6_8_7_jitter(detect_mult: int, low: int, high: int) -> None:
-    timers = Timers(desired_min_tx_us=100 * MS, required_min_rx_us=50 * MS, detect_mult=detect_mult)
+    timers = Settings(desired_min_tx_us=100 * MS, required_min_rx_us=50 * MS, detect_mult=detect_mult)
     bench = Bench(timers).up()
     bench.run(SECOND, hear_every=50 * MS, state=UP)
     gaps = intervals(bench.run(200 * SECOND, hear_every=50 * MS, state=UP))
@@ -298,7 +298,7 @@ def test_fault_6_neighbor_signalled_down_slows_down_too() -> None:
 
 
 def test_rfc5880_6_1_passive_is_silent_until_spoken_to_and_after_silence() -> None:
-    timers = Timers(desired_min_tx_us=50 * MS, required_min_rx_us=50 * MS, detect_mult=3, passive=True)
+    timers = Settings(desired_min_tx_us=50 * MS, required_min_rx_us=50 * MS, detect_mult=3, passive=True)
     bench = Bench(timers)
     assert bench.run(10 * SECOND) == []
     assert [p.state for p in bench.hear(state=DOWN, your_discriminator=0)] == [INIT]
@@ -335,12 +335,12 @@ def test_rfc5880_6_8_6_remote_demand_ceases_periodic_sending_unless_polling() ->
 # -- timer changes --------------------------------------------------------------------------------------------
 
 
-def replace_timers(timers: Timers, **fields: int) -> Timers:
+def replace_timers(timers: Settings, **fields: int) -> Settings:
     kept = {name: getattr(timers, name) for name in ("desired_min_tx_us", "required_min_rx_us", "detect_mult")}
-    return Timers(**{**kept, **fields})
+    return Settings(**{**kept, **fields})
 
 
-def settled(timers: Timers = FAST) -> Bench:
+def settled(timers: Settings = FAST) -> Bench:
     bench = Bench(timers).up()
     bench.run(SECOND, hear_every=50 * MS, state=UP)
     return bench

@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 
 from bgpbfd.bfd.link import BfdLink
-from bgpbfd.bfd.protocol import Add, Bound, Event, Log, SessionFault, SessionReport, StateChange, Timers
+from bgpbfd.bfd.protocol import Add, Bound, Event, Log, SessionFault, SessionReport, Settings, StateChange
 from bgpbfd.core import SECOND
 from bgpbfd.wire.bfd import ControlPacket, pull_control, push_control
 from bgpbfd.wire.iana import BfdState
 
 MS = 1000
 A, B, C = "127.17.0.1", "127.17.0.2", "127.17.0.3"
-FAST = Timers(desired_min_tx_us=50 * MS, required_min_rx_us=50 * MS, detect_mult=3)
+FAST = Settings(desired_min_tx_us=50 * MS, required_min_rx_us=50 * MS, detect_mult=3)
 
 
 def free_port() -> int:
@@ -43,10 +43,10 @@ class End:
         self.link = BfdLink(self.events.append, port=port, control_timeout_s=control_timeout_s)
         self.link.bind([address])
 
-    def add(self, remote: str, timers: Timers = FAST, *, local: str | None = "", admin_down: bool = False) -> int:
+    def add(self, remote: str, timers: Settings = FAST, *, local: str | None = "", admin_down: bool = False) -> int:
         where = self.address if local == "" else local
         return self.link.add(
-            Add(key=remote, generation=0, remote=remote, local=where, timers=timers, admin_down=admin_down)
+            Add(key=remote, generation=0, remote=remote, local=where, settings=timers, admin_down=admin_down)
         )
 
     @property
@@ -84,7 +84,7 @@ async def started(*ends: End) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def pair(timers: Timers = FAST, control_timeout_s: float = 10.0) -> AsyncIterator[tuple[End, End]]:
+async def pair(timers: Settings = FAST, control_timeout_s: float = 10.0) -> AsyncIterator[tuple[End, End]]:
     port = free_port()
     a, b = End(port, A, control_timeout_s), End(port, B)
     a.add(B, timers)
@@ -161,7 +161,7 @@ async def test_rfc5881_packets_on_the_wire() -> None:
 async def test_timer_change_by_poll_without_a_flap() -> None:
     async with pair() as (a, b):
         await asyncio.sleep(0.3)
-        a.link.change(B, Timers(desired_min_tx_us=200 * MS, required_min_rx_us=30 * MS, detect_mult=4))
+        a.link.change(B, Settings(desired_min_tx_us=200 * MS, required_min_rx_us=30 * MS, detect_mult=4))
         await asyncio.sleep(0.5)
         ours, theirs = await a.report(), await b.report()
         assert (ours.desired_min_tx_us, ours.transmit_interval_us, ours.polling) == (200 * MS, 200 * MS, False)
@@ -209,8 +209,8 @@ async def test_fault_4_own_stall_longer_than_the_detection_time_blames_nobody_wh
     """The remote expects us rarely (400 ms × 3) and sends often: our stall is not its silence."""
     port = free_port()
     a, b = End(port, A), End(port, B)
-    a.add(B, Timers(desired_min_tx_us=400 * MS, required_min_rx_us=50 * MS, detect_mult=3))
-    b.add(A, Timers(desired_min_tx_us=50 * MS, required_min_rx_us=50 * MS, detect_mult=3))
+    a.add(B, Settings(desired_min_tx_us=400 * MS, required_min_rx_us=50 * MS, detect_mult=3))
+    b.add(A, Settings(desired_min_tx_us=50 * MS, required_min_rx_us=50 * MS, detect_mult=3))
     async with started(a, b):
         await until(lambda: a.state == b.state == "up")
         await asyncio.sleep(0.5)
@@ -259,12 +259,12 @@ async def test_end_of_the_main_process_signals_down_at_once() -> None:
     script = f"""
 import asyncio
 from bgpbfd.bfd.link import BfdLink
-from bgpbfd.bfd.protocol import Add, Timers
+from bgpbfd.bfd.protocol import Add, Settings
 async def main():
     link = BfdLink(lambda e: None, port={port})
     link.bind(["{B}"])
     link.add(Add(key="a", generation=0, remote="{A}", local="{B}",
-                 timers=Timers(desired_min_tx_us=300000, required_min_rx_us=300000)))
+                 settings=Settings(desired_min_tx_us=300000, required_min_rx_us=300000)))
     await link.start()
     print(link.pid, flush=True)
     await asyncio.sleep(60)
@@ -474,7 +474,7 @@ async def test_a_worker_that_does_not_read_holds_up_nobody_and_loses_nothing() -
         os.kill(pid, signal.SIGSTOP)
         begun = time.monotonic()
         for number in range(3000):
-            a.add("127.17.1.1", Timers(detect_mult=1 + number % 200))
+            a.add("127.17.1.1", Settings(detect_mult=1 + number % 200))
         a.link.remove("127.17.1.1")
         a.add("127.17.1.2")
         assert time.monotonic() - begun < 2.0
