@@ -1,4 +1,5 @@
-"""Which session a packet belongs to (RFC 5880 §6.3, RFC 5881 §3–5): by our discriminator, else by the addresses.
+"""Which session a packet belongs to (RFC 5880 §6.3, RFC 5881 §3–5, RFC 5883 §4): by our discriminator, else by the
+addresses. Those of single-hop and of multihop sessions come by different ports, and have tables of their own.
 
 Sockets and addresses stop here; sessions know neither. Addresses are compared in one canonical text form, never as
 somebody wrote them.
@@ -7,11 +8,14 @@ somebody wrote them.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from bgpbfd.wire.bfd import SINGLE_HOP_TTL, ControlPacket, Discard, pull_control
 from bgpbfd.wire.iana import BfdState
+
+ASKING_MAX = 64
 
 
 def canonical(address: str) -> str:
@@ -31,6 +35,7 @@ class Arrival:
     local: str
     ifindex: int
     ttl: int
+    port: int = 0  # the remote's
 
 
 class Route(Protocol):
@@ -41,14 +46,24 @@ class Route(Protocol):
     ifindex: int | None
     discriminator: int
 
+    @property
+    def minimum_ttl(self) -> int: ...
+
 
 OwnerT = TypeVar("OwnerT", bound=Route)
 
 
 @dataclass(slots=True)
 class Demultiplexer(Generic[OwnerT]):
-    """The tables, and the counts of packets that no session could be found for."""
+    """The tables, and the counts of packets that no session could be found for.
 
+    ``welcome``: whether a session is wanted with whoever asks for one from there (RFC 9468); ``asking`` holds those
+    that did, a few of them at most, until the shell takes them.
+    """
+
+    multihop: bool = False
+    welcome: Callable[[Arrival], bool] | None = None
+    asking: dict[tuple[str, int], Arrival] = field(default_factory=dict)
     by_discriminator: dict[int, OwnerT] = field(default_factory=dict)
     by_remote: dict[str, list[OwnerT]] = field(default_factory=dict)
     discards: dict[str, int] = field(default_factory=dict)
@@ -69,7 +84,7 @@ class Demultiplexer(Generic[OwnerT]):
 
     def select(self, data: bytes, arrival: Arrival) -> tuple[OwnerT, ControlPacket] | None:
         """The session's owner and the packet; None when it was discarded, which is counted."""
-        if arrival.ttl != SINGLE_HOP_TTL:
+        if not self.multihop and arrival.ttl != SINGLE_HOP_TTL:
             # RFC 5881 §5, before anything in the packet is believed.
             self.discard(Discard.TTL)
             return None
@@ -87,17 +102,28 @@ class Demultiplexer(Generic[OwnerT]):
                 # RFC 5881 §3: a single-hop session is bound to its interface.
                 self.discard(Discard.WRONG_INTERFACE)
                 return None
-            return owner, packet
+            return self._within_reach(owner, packet, arrival)
         if packet.state not in {BfdState.DOWN, BfdState.ADMIN_DOWN}:
             self.discard(Discard.YOUR_DISCRIMINATOR_ZERO)
             return None
-        owner = self._by_address(arrival)
+        owner = self.by_address(arrival)
         if owner is None:
             self.discard(Discard.UNKNOWN_SESSION)
+            if self.welcome is not None and len(self.asking) < ASKING_MAX and self.welcome(arrival):
+                self.asking[arrival.remote, arrival.ifindex] = arrival
+            return None
+        return self._within_reach(owner, packet, arrival)
+
+    def _within_reach(
+        self, owner: OwnerT, packet: ControlPacket, arrival: Arrival
+    ) -> tuple[OwnerT, ControlPacket] | None:
+        if self.multihop and arrival.ttl < owner.minimum_ttl:
+            # RFC 5883 §6: how far a neighbor may be is the operator's to say.
+            self.discard(Discard.TTL)
             return None
         return owner, packet
 
-    def _by_address(self, arrival: Arrival) -> OwnerT | None:
+    def by_address(self, arrival: Arrival) -> OwnerT | None:
         """The session of these addresses and this interface; the one that says more of itself comes first."""
         best: OwnerT | None = None
         best_rank = -1

@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field
 
-from bgpbfd.bfd.protocol import Add, SessionReport, StateChange
-from bgpbfd.bfd.session import STATE_NAMES, Session, Transition
+from bgpbfd.bfd.protocol import Add, Late, SessionReport, StateChange
+from bgpbfd.bfd.session import Session
+from bgpbfd.bfd.states import STATE_NAMES, Transition
 from bgpbfd.core import Instant
+from bgpbfd.wire.bfd import SINGLE_HOP_TTL
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +32,12 @@ class Owner:
     leaving: bool = False
     leaves_at: Instant = 0  # while leaving: until then it signals AdminDown
     closed: bool = False
+    echo_sock: socket.socket | None = None
+    echo_port: int = 0
+
+    @property
+    def minimum_ttl(self) -> int:
+        return self.add.settings.minimum_ttl
 
 
 def state_change(add: Add, transition: Transition) -> StateChange:
@@ -46,7 +54,19 @@ def state_change(add: Add, transition: Transition) -> StateChange:
         last_rx=transition.last_rx,
         previous_rx=transition.previous_rx,
         detection_time_us=transition.detection_time_us,
+        control_plane_independent=transition.control_plane_independent,
     )
+
+
+def late_packets(owner: Owner, now: Instant) -> Late | None:
+    """What came late since the last call; None where nothing did."""
+    session = owner.session
+    if not session.late_untold:
+        return None
+    count, gap_us = session.take_late()
+    interval_us = max(session.rx_in_force_us, session.remote_desired_min_tx_us)
+    add = owner.add
+    return Late(key=add.key, generation=add.generation, count=count, gap_us=gap_us, interval_us=interval_us, at=now)
 
 
 def session_report(owner: Owner) -> SessionReport:
@@ -75,7 +95,7 @@ def session_report(owner: Owner) -> SessionReport:
         remote_required_min_echo_rx_us=session.remote_min_echo_rx_us,
         remote_detect_mult=session.remote_detect_mult,
         transmit_interval_us=session.transmit_interval_us,
-        detection_time_us=session.detection_time_us,
+        detection_time_us=session.detection_in_force_us,
         last_rx=session.last_rx,
         packets_received=session.packets_received,
         packets_sent=session.packets_sent - sum(owner.sends_failed.values()),
@@ -87,4 +107,23 @@ def session_report(owner: Owner) -> SessionReport:
         down_count=session.down_count,
         last_down=None if session.last_down is None else state_change(owner.add, session.last_down),
         fault=owner.fault,
+        multihop=owner.add.multihop,
+        minimum_ttl=owner.minimum_ttl if owner.add.multihop else SINGLE_HOP_TTL,
+        demand=session.demand_in_force,
+        remote_demand=session.remote_demand,
+        control_plane_independent=session.settings.control_plane_independent,
+        remote_control_plane_independent=session.remote_control_plane_independent,
+        auth_type=session.auth.signing_type,
+        auth_key_id=session.auth.signing_key_id,
+        remote_auth_key_id=session.auth.last_key_id,
+        required_min_echo_rx_us=session.settings.required_min_echo_rx_us,
+        echo_tx_us=session.echo.interval_us,
+        echo_received=session.echo.received,
+        echo_sent=session.echo.sent,
+        rtt_min_us=session.echo.rtt_min_us,
+        rtt_avg_us=session.echo.rtt_avg_us,
+        rtt_max_us=session.echo.rtt_max_us,
+        late_packets=session.late_packets,
+        previous_rx=session.previous_rx,
+        last_tx=session.last_tx,
     )

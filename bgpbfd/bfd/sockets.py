@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import time
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 from random import Random
 from struct import Struct
 
 from bgpbfd.bfd.demux import Arrival
-from bgpbfd.core import Instant
+from bgpbfd.core import MILLISECOND, Instant, Micros
 from bgpbfd.wire.bfd import SINGLE_HOP_TTL, SOURCE_PORT_FIRST, SOURCE_PORT_LAST
 
 # Linux values that the socket module of Python 3.11 does not name.
@@ -19,22 +22,35 @@ IP_PKTINFO, IP_RECVTTL = 8, 12
 SO_TIMESTAMPNS = 35
 SO_RCVBUFFORCE = 33
 SO_MEMINFO = 55
+SO_ATTACH_REUSEPORT_CBPF = 51
+SKF_NET_OFF = 0xFFF00000  # linux/filter.h: offsets from here on are the network header's
 
 DSCP_CS6 = 48 << 2  # network control, as the TOS octet
 RECEIVE_BUFFER = 4 << 20
 _PACKET_MAX = 256  # Length is one octet: no more of a payload can matter
 _ANCILLARY_MAX = 256
 _DROPS = 8  # SK_MEMINFO_DROPS
+PROMPT_US: Micros = 20 * MILLISECOND
+_ICMP_ERRORS = {errno.ENETDOWN, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH}
 
 _TIMESPEC = Struct("@qq")
 _INT = Struct("@i")
 _PKTINFO4 = Struct("@i4s4s")
 _PKTINFO6 = Struct("@16si")
 _MEMINFO = Struct("@9I")
+_INSTRUCTION = Struct("@HBBI")  # struct sock_filter
+_FPROG = Struct("@HP")  # struct sock_fprog
+
+DISCRIMINATOR_PREFIX_BITS = 12
+"""The upper bits that all discriminators of one worker share; the other 20 are random."""
 
 
 def monotonic_us() -> Instant:
     return time.monotonic_ns() // 1000
+
+
+def ipv6_link_local(address: str) -> bool:
+    return address.startswith(("fe8", "fe9", "fea", "feb"))
 
 
 def interface_index(name: str | None) -> int | None:
@@ -42,19 +58,37 @@ def interface_index(name: str | None) -> int | None:
     return None if name is None else socket.if_nametoindex(name)
 
 
-@dataclass(slots=True)
+class Kind(Enum):
+    """What a listening socket is for. ``known``: what carries a discriminator of ours; ``stranger``: all else."""
+
+    KNOWN = "known"
+    STRANGER = "stranger"
+    ECHO = "echo"
+
+
+@dataclass(slots=True, eq=False)
 class Listener:
-    """The control port on one local address (RFC 5881 §4)."""
+    """One listening socket on one local address (RFC 5881 §4, RFC 5883 §5)."""
 
     address: str
     sock: socket.socket
+    kind: Kind = Kind.KNOWN
+    multihop: bool = False
+    filtered: bool = False
+    """The kernel hands over nothing but packets with a discriminator of ours (and a TTL of 255 where single hop)."""
     drops_seen: int = 0
     emptied_at: Instant = 0
     """When the socket was last read empty: nothing that it holds can have arrived before."""
 
     @classmethod
-    def open(cls, address: str, port: int) -> Listener:
-        """Raises OSError: the address is not on this host, or the port is taken."""
+    def open(
+        cls, address: str, port: int, *, kind: Kind = Kind.KNOWN, shared: bool = False, program: bytes = b""
+    ) -> Listener:
+        """Raises OSError: the address is not on this host, or the port is taken.
+
+        ``shared``: another socket of this process takes the same port too (SO_REUSEPORT); ``program``: classic BPF that
+        says which of them gets a packet.
+        """
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
@@ -66,6 +100,13 @@ class Listener:
                 sock.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
                 sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
             sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+            if shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if program:
+                instructions = array("B", program)  # alive as long as its address is used
+                where, octets = instructions.buffer_info()
+                filter_ = _FPROG.pack(octets // _INSTRUCTION.size, where)
+                sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, filter_)
             try:
                 sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
             except PermissionError:
@@ -75,15 +116,15 @@ class Listener:
         except OSError:
             sock.close()
             raise
-        return cls(address, sock, emptied_at=monotonic_us())
+        return cls(address, sock, kind, emptied_at=monotonic_us())
 
-    def packets(self, until: Instant) -> Iterator[tuple[bytes, Arrival, Instant]]:
-        """Everything that arrived up to ``until``, with the times of arrival.
+    def packets(self, until: Instant, most: int | None = None) -> Iterator[tuple[bytes, Arrival, Instant]]:
+        """Everything that arrived up to ``until``, ``most`` of it at most, with the times of arrival.
 
         The kernel stamps packets with the wall clock, which may be set at any time: the instant is kept between the
         last time the socket was empty and now, so that a clock step cannot make a neighbor look silent.
         """
-        while True:
+        while most is None or most > 0:
             now = monotonic_us()
             try:
                 data, ancillary, _, source = self.sock.recvmsg(_PACKET_MAX, _ANCILLARY_MAX)
@@ -91,7 +132,7 @@ class Listener:
                 self.emptied_at = now
                 return
             except OSError as error:
-                if error.errno in {errno.ENETDOWN, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH}:
+                if error.errno in _ICMP_ERRORS:
                     continue  # an ICMP error that waited on the socket: nobody's packet
                 raise
             ttl = ifindex = 0
@@ -114,9 +155,48 @@ class Listener:
                     elif kind == socket.IPV6_PKTINFO:
                         destination, ifindex = _PKTINFO6.unpack(value)
                         local = socket.inet_ntop(socket.AF_INET6, destination)
-            yield data, Arrival(source[0], local, ifindex, ttl), at
+            yield data, Arrival(source[0].partition("%")[0], local, ifindex, ttl, source[1]), at
             if at > until:
                 return
+            if most is not None:
+                most -= 1
+
+    def is_prompt(self, now: Instant) -> bool:
+        """It was found empty so short a time ago that what it holds may count as having arrived now.
+
+        A verdict is late by as much as a busy worker was; after a real stall the kernel's times are looked at.
+        """
+        return now - self.emptied_at <= PROMPT_US
+
+    def payloads(self) -> Iterator[bytes]:
+        """Everything that is there, and nothing of where it came from: half the price of ``packets``."""
+        recv = self.sock.recv
+        now = monotonic_us()
+        try:
+            while True:
+                yield recv(_PACKET_MAX)
+        except BlockingIOError:
+            self.emptied_at = now
+        except OSError as error:
+            if error.errno not in _ICMP_ERRORS:
+                raise
+
+    def answer(self, data: bytes, arrival: Arrival, ttl: int) -> None:
+        """Back to where it came from, from the address that it was sent to; what cannot be sent now is lost."""
+        if arrival.local.count(":"):
+            scope = arrival.ifindex if ipv6_link_local(arrival.remote) else 0
+            to: tuple[str, int] | tuple[str, int, int, int] = (arrival.remote, arrival.port, 0, scope)
+            source = _PKTINFO6.pack(socket.inet_pton(socket.AF_INET6, arrival.local), arrival.ifindex)
+            ancillary = [
+                (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, source),
+                (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT, _INT.pack(ttl)),
+            ]
+        else:
+            to = (arrival.remote, arrival.port)
+            source = _PKTINFO4.pack(arrival.ifindex, socket.inet_pton(socket.AF_INET, arrival.local), bytes(4))
+            ancillary = [(socket.IPPROTO_IP, IP_PKTINFO, source), (socket.IPPROTO_IP, socket.IP_TTL, _INT.pack(ttl))]
+        with contextlib.suppress(OSError):
+            self.sock.sendmsg([data], ancillary, 0, to)
 
     def lost_packets(self) -> bool:
         """Whether the kernel dropped packets for this socket since the last call."""
@@ -140,10 +220,47 @@ class SourcePorts:
                 yield port
 
 
+def open_pair(address: str, port: int, prefix: int, *, multihop: bool) -> tuple[Listener, ...]:
+    """The sockets of a control port: one for what carries a discriminator of ours, one for all other packets.
+
+    The kernel tells them apart (SO_ATTACH_REUSEPORT_CBPF), so that a flood of a stranger fills the other's queue and
+    not that of live sessions: a discriminator of ours has ``prefix`` in its upper DISCRIMINATOR_PREFIX_BITS, and a
+    single-hop packet has a TTL of 255. Where the kernel knows no such filter there is one socket for all.
+
+    Raises OSError as ``Listener.open``.
+    """
+    # Without SO_REUSEPORT first: another daemon on this port must not be robbed of its packets unnoticed.
+    Listener.open(address, port).sock.close()
+    program = _sorting(prefix, None if multihop else (7 if ":" in address else 8))
+    listeners: list[Listener] = []
+    try:
+        # In the order of the filter's words: 0, 1.
+        listeners.append(Listener.open(address, port, kind=Kind.STRANGER, shared=True, program=program))
+        listeners.append(Listener.open(address, port, shared=True))
+        listeners[-1].filtered = True
+    except OSError:
+        for listener in listeners:
+            listener.sock.close()
+        listeners = [Listener.open(address, port)]
+    for listener in listeners:
+        listener.multihop = multihop
+    return tuple(listeners)
+
+
+def _sorting(prefix: int, ttl_at: int | None) -> bytes:
+    """A classic BPF program over the UDP payload: 1 for a packet of a known session, else 0; 0 for short ones too."""
+    of_header = [] if ttl_at is None else [(0x30, 0, 0, SKF_NET_OFF + ttl_at), (0x15, 0, 4, SINGLE_HOP_TTL)]
+    your_discriminator = [(0x20, 0, 0, 8), (0x74, 0, 0, 32 - DISCRIMINATOR_PREFIX_BITS), (0x15, 0, 1, prefix)]
+    verdict = [(0x06, 0, 0, 1), (0x06, 0, 0, 0)]
+    return b"".join(_INSTRUCTION.pack(*instruction) for instruction in (*of_header, *your_discriminator, *verdict))
+
+
 def open_sender(
-    remote: str, local: str | None, interface: str | None, port: int, ports: SourcePorts
+    remote: str, local: str | None, interface: str | None, port: int, ports: SourcePorts, *, reads: bool = False
 ) -> tuple[socket.socket, str, int]:
     """A connected socket to send one session's packets from: it, its local address and its source port.
+
+    ``reads``: answers are read from it, with their TTL and time (echo packets).
 
     The port is entered into ``ports``. Raises OSError: the address is not on this host, no route, no interface.
     """
@@ -158,7 +275,14 @@ def open_sender(
             else:
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, SINGLE_HOP_TTL)
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, DSCP_CS6)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # never read
+            if reads:
+                sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+                else:
+                    sock.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
+            else:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
             if interface is not None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
             source = local if local is not None else ("::" if family == socket.AF_INET6 else "0.0.0.0")

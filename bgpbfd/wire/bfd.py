@@ -17,6 +17,8 @@ BFD_VERSION = 1
 CONTROL_LENGTH = 24
 AUTHENTICATED_LENGTH = 26
 SINGLE_HOP_PORT = 3784
+ECHO_PORT = 3785
+MULTIHOP_PORT = 4784  # RFC 5883 §5
 SOURCE_PORT_FIRST, SOURCE_PORT_LAST = 49152, 65535  # RFC 5881 §4
 SINGLE_HOP_TTL = 255  # RFC 5881 §5
 
@@ -40,7 +42,10 @@ class Discard(StrEnum):
     UNKNOWN_SESSION = "unknown-session"
     WRONG_INTERFACE = "wrong-interface"
     AUTHENTICATION = "authentication"
+    AUTH_MISSING = "auth-missing"
     ADMIN_DOWN = "admin-down"
+    ECHO = "echo"
+    OVERTAKEN = "overtaken"
 
 
 @dataclass(slots=True)

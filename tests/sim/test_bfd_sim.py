@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from bgpbfd.bfd.demux import Arrival, Demultiplexer
 from bgpbfd.bfd.protocol import Settings
-from bgpbfd.bfd.session import Action, Session, Transition, Transmit
+from bgpbfd.bfd.session import Session
+from bgpbfd.bfd.states import Action, Transition, Transmit
 from bgpbfd.bfd.timers import TICK_US
 from bgpbfd.core import SECOND
 from bgpbfd.wire.bfd import ControlPacket
