@@ -34,6 +34,8 @@ class Owner:
     closed: bool = False
     echo_sock: socket.socket | None = None
     echo_port: int = 0
+    arrived_on: int = 0  # the interface of the last packet that was looked at, where echo is configured
+    limits: str | None = None  # what of its settings cannot be had here
 
     @property
     def minimum_ttl(self) -> int:
@@ -106,7 +108,7 @@ def session_report(owner: Owner) -> SessionReport:
         up_count=session.up_count,
         down_count=session.down_count,
         last_down=None if session.last_down is None else state_change(owner.add, session.last_down),
-        fault=owner.fault,
+        fault=owner.fault or owner.limits,
         multihop=owner.add.multihop,
         minimum_ttl=owner.minimum_ttl if owner.add.multihop else SINGLE_HOP_TTL,
         demand=session.demand_in_force,

@@ -54,7 +54,7 @@ class Senders:
 
     def send(self, owner: Owner, data: bytes) -> None:
         if owner.sock is None:
-            _count_failure(owner, "no socket")
+            self.count_failure(owner, "no socket")
             return
         try:
             try:
@@ -62,7 +62,7 @@ class Senders:
             except ConnectionRefusedError:
                 owner.sock.send(data)  # the first call only told of an ICMP error, and sent nothing
         except OSError as error:
-            _count_failure(owner, errno.errorcode.get(error.errno or 0, "unknown"))
+            self.count_failure(owner, errno.errorcode.get(error.errno or 0, "unknown"))
             if error.errno in _SOCKET_GONE:
                 self.close(owner)
             if error.errno not in _TRANSIENT and not isinstance(error, ConnectionRefusedError):
@@ -80,13 +80,13 @@ class Senders:
                     owner.remote, owner.source, owner.add.interface, echo_port(port), self._ports, reads=True
                 )
             except OSError:
-                _count_failure(owner, "no echo socket")
+                self.count_failure(owner, "no echo socket")
                 return False
             opened = True
         try:
             owner.echo_sock.send(data)
         except OSError as error:
-            _count_failure(owner, "echo-" + errno.errorcode.get(error.errno or 0, "unknown"))
+            self.count_failure(owner, "echo-" + errno.errorcode.get(error.errno or 0, "unknown"))
         return opened
 
     def close_echo(self, owner: Owner) -> None:
@@ -95,12 +95,12 @@ class Senders:
             owner.echo_sock = None
             self._ports.used.discard(owner.echo_port)
 
+    @staticmethod
+    def count_failure(owner: Owner, reason: str) -> None:
+        owner.sends_failed[reason] = owner.sends_failed.get(reason, 0) + 1
+
     def set_fault(self, owner: Owner, fault: str | None) -> None:
         if fault != owner.fault:
             owner.fault = fault
             if not owner.leaving:
                 self._outbox.post(SessionFault(key=owner.add.key, generation=owner.add.generation, error=fault))
-
-
-def _count_failure(owner: Owner, reason: str) -> None:
-    owner.sends_failed[reason] = owner.sends_failed.get(reason, 0) + 1

@@ -149,7 +149,7 @@ class Session(Variables):
             if packet.poll:
                 # §6.8.7: at once, whatever the transmission timer and the reasons for silence say.
                 self._send(now, actions, final=True)
-            if self._packet is not None and self._built_demand is not self.demand_in_force:
+            if self._built_demand is not self.demand_in_force:
                 # §6.8.7: the contents changed; the D bit follows the remote's state.
                 self._packet = None
                 if not packet.poll:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
 from struct import Struct
+from typing import Any
 
 from bgpbfd.bfd.demux import Arrival
-from bgpbfd.core import MILLISECOND, Instant, Micros
+from bgpbfd.core import MILLISECOND, SECOND, Instant, Micros
 from bgpbfd.wire.bfd import SINGLE_HOP_TTL, SOURCE_PORT_FIRST, SOURCE_PORT_LAST
 
 # Linux values that the socket module of Python 3.11 does not name.
@@ -204,6 +205,22 @@ class Listener:
         lost = drops != self.drops_seen
         self.drops_seen = drops
         return lost
+
+
+def receive_stamped(sock: socket.socket) -> tuple[bytes, tuple[Any, ...], Instant]:
+    """One packet of a socket with SO_TIMESTAMPNS: its octets, where it came from, when. OSError when there is none.
+
+    The time is the kernel's, unless the wall clock was set in between.
+    """
+    data, ancillary, _, source = sock.recvmsg(_PACKET_MAX, _ANCILLARY_MAX)
+    now = monotonic_us()
+    at = now
+    for level, kind, value in ancillary:
+        if kind == SO_TIMESTAMPNS and level == socket.SOL_SOCKET:
+            seconds, nanoseconds = _TIMESPEC.unpack(value)
+            age_us = (time.time_ns() - (seconds * 1_000_000_000 + nanoseconds)) // 1000
+            at = now - age_us if 0 <= age_us < SECOND else now
+    return data, source, at
 
 
 @dataclass(slots=True)

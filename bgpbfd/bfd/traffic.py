@@ -19,20 +19,19 @@ from collections.abc import Callable, Iterable
 from random import Random
 
 from bgpbfd.bfd.demux import Arrival, Demultiplexer
+from bgpbfd.bfd.echoes import Echoes
 from bgpbfd.bfd.listeners import WELCOME_MOST, Listeners, echo_port, multihop_port
 from bgpbfd.bfd.outbox import Outbox
 from bgpbfd.bfd.owner import Owner, late_packets, state_change
-from bgpbfd.bfd.protocol import AcceptUnsolicited, Add, Unsolicited
+from bgpbfd.bfd.protocol import AcceptUnsolicited, Add, Settings, Unsolicited
 from bgpbfd.bfd.senders import Senders
 from bgpbfd.bfd.sockets import DISCRIMINATOR_PREFIX_BITS, Kind, Listener, monotonic_us
 from bgpbfd.bfd.states import Action, Transition, Transmit
 from bgpbfd.bfd.timers import LAG_US
 from bgpbfd.core import MILLISECOND, Instant, Micros
 from bgpbfd.wire.bfd import SINGLE_HOP_TTL, Discard
-from bgpbfd.wire.iana import BfdState
 
 BUSY_US: Micros = 200 * MILLISECOND
-ECHO_TTL = 254  # an echo packet that has come back was sent with 255, and forwarded once
 
 _PROMPT = Arrival("", "", 0, SINGLE_HOP_TTL)
 _DISCRIMINATOR_BITS = 32 - DISCRIMINATOR_PREFIX_BITS
@@ -61,7 +60,7 @@ class Traffic:
         self._demux: Demultiplexer[Owner] = Demultiplexer()
         self._multihop: Demultiplexer[Owner] = Demultiplexer(multihop=True)
         self._steady: dict[bytes, Owner] = {}
-        self._echoes: dict[int, tuple[Owner, Listener]] = {}  # by file descriptor: where our echo packets come back
+        self._echoes = Echoes(epoll, self._demux, self._senders, self._arm)
         self._heap: list[tuple[Instant, int, Owner]] = []
         self._sequence = 0
         self._lost_at: Instant = 0
@@ -77,8 +76,8 @@ class Traffic:
         listener = self._listeners.get(fd)
         if listener is not None:
             self._read(listener, monotonic_us())
-        elif fd in self._echoes:
-            self._read_echo(fd, monotonic_us())
+        else:
+            self._echoes.read(fd, monotonic_us())
 
     def housekeeping(self, now: Instant, owners: Iterable[Owner]) -> None:
         """Once a second: what could not be opened, and packets that were dropped or late."""
@@ -90,6 +89,7 @@ class Traffic:
             if (late := late_packets(owner, now)) is not None:
                 self._outbox.post(late)
         self._note_drops(now)
+        self._echoes.housekeeping(owners)
 
     def bind(self, addresses: list[str], port: int, owners: Iterable[Owner]) -> None:
         """Listen on these addresses; another port (tests have their own) means other senders as well."""
@@ -102,6 +102,10 @@ class Traffic:
 
     def accept_unsolicited(self, command: AcceptUnsolicited) -> None:
         self._demux.welcome = _welcome(command) if command.networks else None
+
+    def possible(self, settings: Settings, remote: str) -> tuple[Settings, str | None]:
+        """As much of ``settings`` as this process can do, and why not all of it."""
+        return self._echoes.possible(settings, remote)
 
     def discards(self) -> dict[str, int]:
         """Of packets that no session could be found for, by reason."""
@@ -123,7 +127,7 @@ class Traffic:
         if listener.kind is Kind.ECHO:
             for data, arrival, _ in listener.packets(until, most):
                 count += 1
-                self._return_echo(listener, data, arrival)
+                self._echoes.return_to(listener, data, arrival)
         else:
             demux = self._multihop if listener.multihop else self._demux
             for data, arrival, at in listener.packets(until, most):
@@ -177,6 +181,8 @@ class Traffic:
             demux.discard(Discard.OVERTAKEN)
             return False
         self.forget_steady(owner)
+        if arrival.ifindex and arrival.ifindex != owner.arrived_on and not demux.multihop:
+            self._echoes.heard(owner, arrival.ifindex)
         now = monotonic_us()
         self.carry_out(owner, owner.session.receive(packet, at, now, data))
         if owner.session.is_steady(packet):
@@ -218,8 +224,7 @@ class Traffic:
             # What reached the host before ``now`` is handed in before ``now`` is judged by.
             for listener in list(self._listeners.of_sessions()):
                 self._read(listener, now)
-            for fd in list(self._echoes):
-                self._read_echo(fd, now)
+            self._echoes.read_all(now)
             self._note_drops(now)
         for owner in due:
             last_rx = owner.session.last_rx
@@ -252,7 +257,7 @@ class Traffic:
                     self._outbox.post(state_change(owner.add, action))
                     self._flush()  # now: what the main process does about a Down is a race with the neighbor
             else:
-                self._send_echo(owner, action.data)
+                self._echoes.send(owner, action.data, self._listeners.port)
         self._arm(owner)
 
     def _arm(self, owner: Owner) -> None:
@@ -262,38 +267,6 @@ class Traffic:
             owner.armed = deadline
             self._sequence += 1
             heapq.heappush(self._heap, (deadline, self._sequence, owner))
-
-    # -- echo packets ----------------------------------------------------------------------------------------
-
-    def _send_echo(self, owner: Owner, data: bytes) -> None:
-        if self._senders.send_echo(owner, data, self._listeners.port) and owner.echo_sock is not None:
-            fd = owner.echo_sock.fileno()
-            self._echoes[fd] = owner, Listener(owner.remote, owner.echo_sock, Kind.ECHO, emptied_at=monotonic_us())
-            self._epoll.register(fd, select.EPOLLIN)
-
-    def _read_echo(self, fd: int, until: Instant) -> None:
-        owner, listener = self._echoes[fd]
-        for data, arrival, at in listener.packets(until, self._listeners.most(listener)):
-            if arrival.ttl < ECHO_TTL:
-                self._demux.discard(Discard.TTL)
-            else:
-                owner.session.receive_echo(data, at)
-        self.carry_out(owner, ())
-
-    def _return_echo(self, listener: Listener, data: bytes, arrival: Arrival) -> None:
-        """RFC 5881 §4: a neighbor's echo packet goes back to it, if a session has said that it would.
-
-        Only what was sent with a TTL of 255 is returned, and with one less: what has come back to its sender is not
-        sent on its way again, and nobody but a neighbor can have anything returned.
-        """
-        if arrival.ttl != SINGLE_HOP_TTL:
-            self._demux.discard(Discard.TTL)
-            return
-        owner = self._demux.by_address(arrival)
-        if owner is None or owner.session.state is not BfdState.UP or not owner.add.settings.required_min_echo_rx_us:
-            self._demux.discard(Discard.ECHO)
-            return
-        listener.answer(data, arrival, ECHO_TTL)
 
     # -- sockets ---------------------------------------------------------------------------------------------
 
@@ -307,8 +280,7 @@ class Traffic:
         (self._multihop if owner.add.multihop else self._demux).remove(owner)
         self._interfaces -= owner.ifindex is not None
         self.forget_steady(owner)
-        for fd in [fd for fd, (other, _) in self._echoes.items() if other is owner]:
-            del self._echoes[fd]  # the epoll forgets a socket that is closed
+        self._echoes.gone(owner)
 
     def close(self, owner: Owner) -> None:
         self._senders.close(owner)
@@ -317,7 +289,7 @@ class Traffic:
         """The ports that such a session needs beside the single-hop one."""
         if add.multihop:
             self._listeners.also(multihop_port(self._listeners.port))
-        if add.settings.required_min_echo_rx_us:
+        if add.settings.required_min_echo_rx_us and ":" in add.remote:
             self._listeners.also(echo_port(self._listeners.port))
 
     def new_discriminator(self) -> int:

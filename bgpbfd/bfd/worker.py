@@ -193,9 +193,10 @@ class Worker:
                 owner = self._current(command)
                 if owner is not None:
                     owner.add = msgspec.structs.replace(owner.add, settings=command.settings)
+                    wanted, owner.limits = self._traffic.possible(command.settings, owner.remote)
                     self._traffic.listen_for(owner.add)
                     self._traffic.forget_steady(owner)
-                    self._traffic.carry_out(owner, owner.session.change(command.settings, now))
+                    self._traffic.carry_out(owner, owner.session.change(wanted, now))
             case SetAdminDown():
                 owner = self._current(command)
                 if owner is not None:
@@ -240,9 +241,10 @@ class Worker:
         path = (remote, local, command.interface, command.multihop)
         for owner in [o for o in self._leaving if (o.remote, o.local, o.add.interface, o.add.multihop) == path]:
             self._close(owner)  # two sessions of ours must not argue over one of the neighbor's
+        wanted, limits = self._traffic.possible(command.settings, remote)
         session = Session(
             local_discriminator=self._traffic.new_discriminator(),
-            settings=command.settings,
+            settings=wanted,
             rng=self._rng,
             now=now,
             admin_down=command.admin_down,
@@ -251,6 +253,7 @@ class Worker:
             first_tx_within_us=max(FIRST_TX_WITHIN_US, min(FIRST_TX_MAX_US, len(self._owners) * FIRST_TX_EACH_US)),
         )
         owner = Owner(command, session, remote, local, session.local_discriminator)
+        owner.limits = limits
         self._owners[command.key] = owner
         self._traffic.listen_for(command)
         self._traffic.open(owner)
