@@ -175,7 +175,7 @@ def _share(draft: SessionDraft, peer: PeerDraft, faults: FaultList) -> None:
         _half_said(draft, peer.path, theirs, faults, ours="local_ip")
     elif not _same_keys(draft.session.auth, peer.peer.bfd.auth):
         reason = f"{where} shares this session (RFC 5882 §2), and its bfd.auth is another: set the same keys in both"
-        faults.add(draft.keys.place("auth"), reason)
+        faults.add(draft.keys.profile_path if draft.keys.from_profile("auth") else f"{draft.path}.auth", reason)
 
 
 def _half_said(draft: SessionDraft, other: str, theirs: BfdPath, faults: FaultList, *, ours: str = "local") -> None:

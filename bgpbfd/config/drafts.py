@@ -26,11 +26,11 @@ class BfdDraft:
     sound: bool = True
 
     def from_profile(self, key: str) -> bool:
-        """Whether the profile says something that holds here."""
-        return key not in self.own and getattr(self.profile, key) not in {None, False}
+        """Whether the profile asks for something here."""
+        return key not in self.own and bool(getattr(self.profile, key))
 
     def place(self, *keys: str) -> str:
-        """Where the first of ``keys`` that says something stands."""
+        """Where the first of ``keys`` stands that does; the table itself where none does."""
         for key in keys:
             if key in self.own:
                 return f"{self.path}.{key}"
