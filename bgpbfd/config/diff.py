@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
@@ -11,10 +11,14 @@ import msgspec
 
 from bgpbfd.config.model import (
     Announced,
+    BfdAuth,
     BfdProfile,
     BfdSettings,
+    BfdStandalone,
+    BfdUnsolicited,
     Config,
     GracefulRestart,
+    Hook,
     MaxPrefixes,
     PeerConfig,
     Secret,
@@ -31,7 +35,8 @@ MAX_NAMED = 5
 class Impact(IntEnum):
     """What a change does to what runs, least first; the text is ``plan``'s word.
 
-    A session reset is not made by the change: such a key is in force from the peer's next session on.
+    A session reset of BGP is not made by the change: such a key is in force from the peer's next session on. That of
+    BFD is: the key is in force at once.
     """
 
     HITLESS = 0
@@ -61,7 +66,17 @@ PEER_IMPACTS: dict[str, Impact] = {
 }
 """Impacts by key; what is not here goes into the OPEN or the TCP connection and waits for a session."""
 
-_TIMERS = ("transmit_interval_ms", "receive_interval_ms", "detect_multiplier")
+BFD_IMPACTS: dict[str, Impact] = {
+    "transmit_interval_ms": Impact.BFD_POLL,
+    "receive_interval_ms": Impact.BFD_POLL,
+    "detect_multiplier": Impact.BFD_POLL,
+    # another path is another session
+    "local": Impact.SESSION_RESET,
+    "interface": Impact.SESSION_RESET,
+    "multihop": Impact.SESSION_RESET,
+}
+"""Impacts by key of a BFD session; what is not here is taken up as it runs. ``auth`` depends on the keys."""
+
 _APART = frozenset({"id", "bfd", "static_routes", "static_flows"})
 
 
@@ -145,7 +160,7 @@ class PeerChanged:
 
 @dataclass(slots=True, frozen=True)
 class BfdChanged:
-    """BFD of a peer switched on (``old`` None), off (``new`` None), or to another mode."""
+    """BFD of a peer switched on (``old`` None) or off (``new`` None)."""
 
     peer: PeerId
     old: BfdSettings | None
@@ -157,22 +172,21 @@ class BfdChanged:
 
     @property
     def impact(self) -> Impact:
-        return Impact.HITLESS if self.old is None or self.new is None else Impact.SESSION_RESET
+        return Impact.HITLESS
 
     @property
     def text(self) -> str:
-        if self.old is None:
-            return "switched on"
-        return "switched off" if self.new is None else f"mode {self.old.mode} → {self.new.mode}"
+        return "switched on" if self.old is None else "switched off"
 
 
 @dataclass(slots=True, frozen=True)
-class BfdTimersChanged:
-    """Settings of a BFD session that stays up."""
+class BfdSettingsChanged:
+    """Keys of a peer's BFD; not ``enabled``: the peer is not, so there is no session to disturb."""
 
     peer: PeerId
     old: BfdSettings
     new: BfdSettings
+    enabled: bool = True
 
     @property
     def path(self) -> str:
@@ -184,13 +198,37 @@ class BfdTimersChanged:
 
     @property
     def impact(self) -> Impact:
-        return Impact.BFD_POLL if any(key in _TIMERS for key in self.keys) else Impact.HITLESS
+        return _bfd_impact(self.old, self.new) if self.enabled else Impact.HITLESS
 
     @property
     def text(self) -> str:
-        return ", ".join(
-            f"{key} {_shown(getattr(self.old, key))} → {_shown(getattr(self.new, key))}" for key in self.keys
-        )
+        return _bfd_text(self.old, self.new)
+
+
+@dataclass(slots=True, frozen=True)
+class BfdSessionChanged:
+    """A stand-alone session: new (``old`` None), removed (``new`` None), or with other keys.
+
+    With another path it is another session, and listed as one change if there is no other one with that neighbor.
+    """
+
+    old: BfdStandalone | None
+    new: BfdStandalone | None
+
+    @property
+    def path(self) -> str:
+        session = self.new or self.old
+        return f"bfd.sessions[{session.path if session is not None else ''}]"
+
+    @property
+    def impact(self) -> Impact:
+        return Impact.HITLESS if self.old is None or self.new is None else _bfd_impact(self.old, self.new)
+
+    @property
+    def text(self) -> str:
+        if self.old is None:
+            return "new"
+        return "removed" if self.new is None else _bfd_text(self.old, self.new)
 
 
 @dataclass(slots=True, frozen=True)
@@ -222,9 +260,9 @@ class RoutesChanged:
 
 @dataclass(slots=True, frozen=True)
 class GlobalChanged:
-    """A key outside peers and routes; ``key`` as in ``bfd.bind``, ``policies.NAME`` of one policy.
+    """A key outside peers and routes; ``key`` as in ``bfd.bind``, ``policies.NAME`` or ``bfd.profiles.NAME`` of one.
 
-    Peers that inherit it, or use another policy than before, have their own changes.
+    Peers that inherit it, or use another policy than before, have their own changes; so has who uses a profile.
     """
 
     key: str
@@ -237,25 +275,43 @@ class GlobalChanged:
 
     @property
     def impact(self) -> Impact:
+        if isinstance(self.old, BfdUnsolicited) and isinstance(self.new, BfdUnsolicited):
+            return _bfd_impact(self.old.settings, self.new.settings)
         policy_stays = isinstance(self.old, Policy) and isinstance(self.new, Policy)
         return Impact.SOFT if policy_stays or self.key == "cluster_id" else Impact.HITLESS
 
     @property
     def text(self) -> str:
+        match self.old, self.new:
+            case BfdProfile() as old, BfdProfile() as new:
+                return _bfd_text(old, new)
+            case BfdUnsolicited() as old, BfdUnsolicited() as new:
+                keys = (key for key in _changed_keys(old, new) if key != "settings")
+                own = [f"{key} {_difference(getattr(old, key), getattr(new, key))}" for key in keys]
+                of_settings = _bfd_text(old.settings, new.settings, apart=("profile",))
+                return ", ".join([*own, of_settings] if of_settings else own)
         return _difference(self.old, self.new)
 
 
 Change: TypeAlias = (
-    PeerAdded | PeerRemoved | PeerChanged | BfdChanged | BfdTimersChanged | RoutesChanged | GlobalChanged
+    PeerAdded
+    | PeerRemoved
+    | PeerChanged
+    | BfdChanged
+    | BfdSettingsChanged
+    | BfdSessionChanged
+    | RoutesChanged
+    | GlobalChanged
 )
 
 
 def diff(old: Config, new: Config) -> list[Change]:
-    """The changes from ``old`` to ``new``: global keys, removed peers, added ones, then what changed of the others.
+    """The changes from ``old`` to ``new``: global keys, stand-alone BFD sessions, routes for all, removed peers, added
+    ones, then what changed of the others.
 
     ``warnings`` and ``files`` do not count, nor does the order of peers and routes.
     """
-    changes: list[Change] = [*_globals(old, new)]
+    changes: list[Change] = [*_globals(old, new), *_sessions(old.bfd.sessions, new.bfd.sessions)]
     changes.extend(_routes(None, "static_routes", old.static_routes, new.static_routes))
     before = {peer.id: peer for peer in old.peers}
     after = {peer.id: peer for peer in new.peers}
@@ -270,7 +326,13 @@ def diff(old: Config, new: Config) -> list[Change]:
 def waiting_keys(in_force: PeerConfig, wanted: PeerConfig) -> tuple[str, ...]:
     """The keys of a peer by which a session that began with ``in_force`` differs from one that would begin now."""
     keys = tuple(key for key in _changed_keys(in_force, wanted) if key not in _APART)
-    return PeerChanged(wanted.id, keys, in_force, wanted).reset_keys
+    waiting = PeerChanged(wanted.id, keys, in_force, wanted).reset_keys
+    # the OPEN has it, as capability 74
+    return waiting if _strict(in_force) == _strict(wanted) else (*waiting, "bfd.mode")
+
+
+def _strict(peer: PeerConfig) -> bool:
+    return peer.bfd is not None and peer.bfd.mode == "strict"
 
 
 def _globals(old: Config, new: Config) -> Iterable[GlobalChanged]:
@@ -280,14 +342,39 @@ def _globals(old: Config, new: Config) -> Iterable[GlobalChanged]:
     for section in ("api", "log", "bfd"):
         was, now = getattr(old, section), getattr(new, section)
         for key in _changed_keys(was, now):
-            yield GlobalChanged(f"{section}.{key}", getattr(was, key), getattr(now, key))
+            if f"{section}.{key}" not in {"bfd.profiles", "bfd.sessions"}:
+                yield GlobalChanged(f"{section}.{key}", getattr(was, key), getattr(now, key))
+    yield from _named_parts("bfd.profiles", old.bfd.profiles, new.bfd.profiles)
     for key in ("services", "hooks"):
         if getattr(old, key) != getattr(new, key):
             yield GlobalChanged(key, getattr(old, key), getattr(new, key))
-    for name in dict.fromkeys((*old.policies, *new.policies)):
-        before, after = old.policies.get(name), new.policies.get(name)
+    yield from _named_parts("policies", old.policies, new.policies)
+
+
+def _named_parts(section: str, old: Mapping[str, object], new: Mapping[str, object]) -> Iterable[GlobalChanged]:
+    for name in dict.fromkeys((*old, *new)):
+        before, after = old.get(name), new.get(name)
         if before != after:
-            yield GlobalChanged(f"policies.{key_text(name)}", before, after)
+            yield GlobalChanged(f"{section}.{key_text(name)}", before, after)
+
+
+def _sessions(old: Sequence[BfdStandalone], new: Sequence[BfdStandalone]) -> Iterable[BfdSessionChanged]:
+    before = {session.path: session for session in old}
+    after = {session.path: session for session in new}
+    gone = [session for path, session in before.items() if path not in after]
+    come = [session for path, session in after.items() if path not in before]
+    moved = {session.id: session for session in gone if _only(session, gone) and _only(session, come)}
+    for session in gone:
+        if session.id not in moved:
+            yield BfdSessionChanged(session, None)
+    for path, session in after.items():
+        was = before.get(path, moved.get(session.id))
+        if was != session:
+            yield BfdSessionChanged(was, session)
+
+
+def _only(session: BfdStandalone, among: Iterable[BfdStandalone]) -> bool:
+    return sum(other.id == session.id for other in among) == 1
 
 
 def _peer(old: PeerConfig, new: PeerConfig) -> Iterable[Change]:
@@ -295,10 +382,10 @@ def _peer(old: PeerConfig, new: PeerConfig) -> Iterable[Change]:
     if keys:
         yield PeerChanged(new.id, keys, old, new)
     if old.bfd != new.bfd:
-        if old.bfd is None or new.bfd is None or old.bfd.mode != new.bfd.mode:
+        if old.bfd is None or new.bfd is None:
             yield BfdChanged(new.id, old.bfd, new.bfd)
         else:
-            yield BfdTimersChanged(new.id, old.bfd, new.bfd)
+            yield BfdSettingsChanged(new.id, old.bfd, new.bfd, old.enabled)
     yield from _routes(new.id, "static_routes", old.static_routes, new.static_routes)
     yield from _routes(new.id, "static_flows", old.static_flows, new.static_flows)
 
@@ -326,6 +413,41 @@ def _changed_keys(old: object, new: object) -> tuple[str, ...]:
     return tuple(key for key in fields if getattr(old, key) != getattr(new, key))
 
 
+def _bfd_impact(old: BfdProfile, new: BfdProfile) -> Impact:
+    if old.shutdown:  # AdminDown: there is nothing to disturb
+        return Impact.HITLESS
+    impacts = [BFD_IMPACTS.get(key, Impact.HITLESS) for key in _changed_keys(old, new) if key != "auth"]
+    return max([Impact.HITLESS, *impacts, *([] if _rotates(old, new) else [Impact.SESSION_RESET])])
+
+
+def _rotates(old: BfdProfile, new: BfdProfile) -> bool:
+    """Whether a neighbor that has the keys of before is understood, and understands, until it has those of now.
+
+    So it is if what signed before is still accepted, and what signs now was.
+    """
+    if not old.auth or not new.auth:
+        return old.auth == new.auth
+    signed, signs = old.auth[0], new.auth[0]
+    return any(signed.same_key(key) for key in new.auth) and any(signs.same_key(key) for key in old.auth)
+
+
+def _bfd_text(old: BfdProfile, new: BfdProfile, apart: Collection[str] = ()) -> str:
+    parts = []
+    for key in _changed_keys(old, new):
+        if key in apart:
+            continue
+        was, now = _shown(getattr(old, key)), _shown(getattr(new, key))
+        text = f"{key} {was} → {now}" if was != now else f"{key} changed"  # of keys only the names are shown
+        if key == "auth" and not _rotates(old, new):
+            text += " (at once: the neighbor has to follow within the detection time, or the session goes down)"
+        elif key == "mode":
+            text += " (offered from the peer's next session on)"
+        elif BFD_IMPACTS.get(key) is Impact.SESSION_RESET:
+            text += " (another BFD session)"
+        parts.append(text)
+    return ", ".join(parts)
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
@@ -338,7 +460,8 @@ def _named(routes: tuple[Announced, ...]) -> str:
 
 def _difference(old: object, new: object) -> str:
     """What is long or secret is not repeated."""
-    if isinstance(old, Secret | Policy) or isinstance(new, Secret | Policy):
+    apart = Secret | Policy | BfdProfile | BfdUnsolicited
+    if isinstance(old, apart) or isinstance(new, apart):
         return "added" if old is None else "removed" if new is None else "changed"
     return f"{_shown(old)} → {_shown(new)}"
 
@@ -353,8 +476,10 @@ def _shown(value: object) -> str:
             return str(value)
         case tuple():
             return "[" + ", ".join(_shown(item) for item in value) + "]"
-        case BfdProfile():
-            return f"{value.transmit_interval_ms}/{value.receive_interval_ms} ms × {value.detect_multiplier}"
+        case BfdAuth():
+            return f"{value.type} {value.key_id}"
+        case Hook():  # its arguments may be secrets
+            return f"{value.command[0]} on {' '.join(value.on)}"
         case GracefulRestart() | MaxPrefixes():
             return _shown({key: item for key, item in msgspec.structs.asdict(value).items() if item is not None})
         case dict():

@@ -7,10 +7,12 @@ from functools import cache
 
 import msgspec
 
-from bgpbfd.config import support
 from bgpbfd.config.model import (
     ApiConfig,
-    BfdProfile,
+    BfdAuth,
+    BfdSettings,
+    BfdStandalone,
+    BfdUnsolicited,
     Config,
     Listen,
     PeerConfig,
@@ -58,9 +60,14 @@ def _plain(value: object) -> object:
             return _peer(value)
         case Policy():
             return policy_as_plain(value)
-        case BfdProfile():
-            # what is not there yet is refused as a key even with its default
-            return {k: v for k, v in _struct(value).items() if not support.listed(f"bfd.profiles.*.{k}")}
+        case BfdAuth():
+            return _without(value, "key" if value.key_file is not None else "")
+        case BfdStandalone():
+            return _bfd(value) | {"peer": value.id}
+        case BfdSettings():
+            return _bfd(value)
+        case BfdUnsolicited():
+            return _without(value, "settings")
         case Family() | Prefix() | Listen() | UnixListen():
             return str(value)
         case msgspec.Struct():
@@ -79,6 +86,22 @@ def _struct(value: msgspec.Struct) -> dict[str, object]:
         item = getattr(value, name)
         if item is not None and (item not in ((), {}) or name in _says_something_empty(type(value))):
             plain[name] = _plain(item)
+    return plain
+
+
+def _without(value: msgspec.Struct, key: str) -> dict[str, object]:
+    return {name: plain for name, plain in _struct(value).items() if name != key}
+
+
+def _bfd(value: BfdSettings | BfdStandalone) -> dict[str, object]:
+    """With its profile merged in: what this says otherwise than its profile has to stand there too."""
+    plain = _struct(value)
+    if value.profile is not None and not value.auth:
+        plain["auth"] = []
+    if not value.multihop:
+        del plain["minimum_ttl"]  # 255, which is not for choice
+    if isinstance(value, BfdStandalone):
+        del plain["strict_hold_time"]  # is for peers
     return plain
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import msgspec
 
 from bgpbfd.config import validate
-from bgpbfd.config.bfd import read_bfd
+from bgpbfd.config.bfd import BfdReader
 from bgpbfd.config.faults import ConfigError, Fault, FaultList
 from bgpbfd.config.files import Loader, read_text
 from bgpbfd.config.flows import FLOW_KEYS, read_flow, read_rule
+from bgpbfd.config.hooks import read_hooks
 from bgpbfd.config.model import (
     ApiConfig,
     ApiListen,
@@ -29,6 +30,7 @@ from bgpbfd.config.names import did_you_mean, parse_address
 from bgpbfd.config.peers import PeerReader
 from bgpbfd.config.policies import read_policies
 from bgpbfd.config.routes import ROUTE_KEYS, RouteReader
+from bgpbfd.config.secret_files import SecretFiles
 from bgpbfd.config.values import (
     Table,
     api_listen,
@@ -130,9 +132,9 @@ class _Builder:
 
     def __init__(self, faults: FaultList, raw: dict[str, object], base: Path) -> None:
         self._faults = faults
-        self._base = base
         self._top = Table(raw, "", "", TOP_KEYS, faults)
         self._routes = RouteReader(faults, base)
+        self._secrets = SecretFiles(faults, base)
         self._warnings: list[str] = []
 
     def build(self) -> Config:
@@ -140,13 +142,14 @@ class _Builder:
         own_id = top.require("router_id", router_id, 'an IPv4 address, such as "192.0.2.10"')
         default_as = top.require("default_as", asn, "this host's AS number, such as 65010")
         api = self._api()
-        bfd = read_bfd(top)
+        bfd = BfdReader(self._faults, self._secrets)
+        bfd_global = bfd.read(top)
         policies = read_policies(top)
         global_routes = self._routes.read(top, "static_routes")
         peers = PeerReader(
             self._faults,
-            self._base,
             routes=self._routes,
+            secrets=self._secrets,
             bfd=bfd,
             policies=policies,  # wrong ones too: a peer that uses one is not to blame
             own_id=own_id or PLACEHOLDER_ROUTER_ID,
@@ -162,13 +165,14 @@ class _Builder:
             cluster_id=top.get("cluster_id", cluster_id, None),
             api=api,
             log=self._log(),
-            bfd=bfd,
+            bfd=bfd_global,
             peers=tuple(draft.peer for draft in drafts),
             static_routes=tuple(route for source in global_routes for route in source.routes),
+            hooks=read_hooks(top, self._faults, self._warnings),
             policies=policies,
         )
-        validate.check(config, drafts, global_routes, self._faults)
-        warnings = (*self._warnings, *peers.warnings, *validate.warnings(config, drafts, self._faults))
+        validate.check(config, drafts, bfd.drafts, global_routes, self._faults)
+        warnings = (*self._warnings, *self._secrets.warnings, *validate.warnings(config, drafts, self._faults))
         return msgspec.structs.replace(config, warnings=warnings)
 
     def _bgp_socket(self) -> tuple[Listen, ...]:

@@ -49,6 +49,11 @@ class Secret:
         return hash(("Secret", self._text))
 
 
+def is_link_local(address: str) -> bool:
+    """An IPv6 link-local address, or a network of them: it means something on one interface only."""
+    return ":" in address and ipaddress.ip_network(address).is_link_local
+
+
 class Listen(msgspec.Struct, frozen=True):
     """A TCP address to listen on; ``host`` is address text without brackets, ``%scope`` included."""
 
@@ -89,8 +94,10 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
 class BfdProfile(msgspec.Struct, frozen=True, kw_only=True):
     """``[bfd.profiles.NAME]``: intervals in ms, ``strict_hold_time`` in s.
 
-    ``echo``: send echo packets, and loop those of the neighbor. ``multihop`` and ``minimum_ttl`` None: as the peer's
-    own ``multihop`` and ``ttl_security`` say; in a BfdSettings and a BfdStandalone they are filled in.
+    ``echo``: send echo packets, and loop those of the neighbor; the echo intervals count with it. ``multihop`` and
+    ``minimum_ttl`` None: as the peer's own ``multihop`` and ``ttl_security`` say; in a BfdSettings and a BfdStandalone
+    they are filled in. ``strict_hold_time``: how long a peer with mode ``strict`` waits for BFD. ``auth``: the first
+    key signs what we send, each of them is accepted; empty: no authentication.
     """
 
     transmit_interval_ms: int = 300
@@ -110,39 +117,88 @@ class BfdProfile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BfdAuth(msgspec.Struct, frozen=True, kw_only=True):
-    """One authentication key, RFC 5880 §6.7. ``key``: text, or ``0x…`` in hex."""
+    """One authentication key, RFC 5880 §6.7; ``bfd_auth.auth_key_octets`` has its octets.
+
+    ``type``: simple, keyed-md5, meticulous-keyed-md5, keyed-sha1 or meticulous-keyed-sha1. ``key``: text, or ``0x…`` in
+    hex; that of ``key_file`` where this is set.
+    """
 
     type: str
     key_id: int
     key: Secret
+    key_file: str | None = None
+
+    def same_key(self, other: BfdAuth) -> bool:
+        """Whether a packet signed with one is accepted by the other; where the key was read from does not count."""
+        return (self.type, self.key_id, self.key) == (other.type, other.key_id, other.key)
+
+
+class BfdPath(msgspec.Struct, frozen=True):
+    """What tells BFD sessions apart; one path has one session, which its clients share (RFC 5882 §2).
+
+    Addresses are canonical text without scope. ``local`` None: the kernel's choice; ``interface`` None: any.
+    """
+
+    remote: str
+    local: str | None = None
+    interface: str | None = None
+    multihop: bool = False
+
+    def __str__(self) -> str:
+        link_local = self.interface is not None and is_link_local(self.remote)
+        text = f"{self.remote}%{self.interface}" if link_local else self.remote
+        text += f" from {self.local}" if self.local is not None else ""
+        text += f" on {self.interface}" if self.interface is not None and not link_local else ""
+        return text + (" multihop" if self.multihop else "")
 
 
 class BfdSettings(BfdProfile, frozen=True, kw_only=True):
-    """A peer's BFD with its profile merged in. ``mode``: ``track`` or ``strict``."""
+    """A peer's BFD with its profile merged in. ``mode``: ``track`` or ``strict``.
 
+    ``minimum_ttl`` is 255 of a single-hop session (RFC 5881 §5).
+    """
+
+    multihop: bool = False
+    minimum_ttl: int = 255
     mode: str = "track"
     profile: str | None = None
 
 
 class BfdStandalone(BfdProfile, frozen=True, kw_only=True):
-    """``[[bfd.sessions]]``: BFD without BGP."""
+    """``[[bfd.sessions]]``: BFD without BGP, with its profile merged in.
+
+    ``peer`` and ``local`` have no scope (``interface`` has it). ``minimum_ttl`` is 255 of a single-hop session.
+    """
 
     peer: str
     local: str | None = None
     interface: str | None = None
+    description: str | None = None
+    multihop: bool = False
+    minimum_ttl: int = 255
     profile: str | None = None
+
+    @property
+    def id(self) -> PeerId:
+        """The canonical name of the neighbor, as PeerConfig.id; sessions on several paths to it have the same."""
+        return f"{self.peer}%{self.interface}" if self.interface and is_link_local(self.peer) else self.peer
+
+    @property
+    def path(self) -> BfdPath:
+        """It is the only stand-alone session on it; a peer's session may be the same."""
+        return BfdPath(self.peer, self.local, self.interface, self.multihop)
 
 
 class BfdUnsolicited(msgspec.Struct, frozen=True, kw_only=True):
     """``[bfd.unsolicited]``: single-hop sessions with whoever asks for one from these networks (RFC 9468).
 
-    ``settings`` are those of ``profile``, passive.
+    ``settings`` are those of ``profile``, passive and single hop. ``interface``: only who is there.
     """
 
     networks: tuple[str, ...] = ()
     interface: str | None = None
     profile: str | None = None
-    settings: BfdProfile = BfdProfile(passive=True)
+    settings: BfdSettings = BfdSettings(passive=True)
     max_sessions: int = 100
 
 
@@ -260,6 +316,13 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
         return int(ipaddress.IPv4Address(self.local_router_id))
 
     @property
+    def bfd_path(self) -> BfdPath | None:
+        """The path of its BFD session; of a network, what those of its neighbors have in common."""
+        if self.bfd is None:
+            return None
+        return BfdPath(self.remote_ip, self.local_ip, self.interface, self.bfd.multihop)
+
+    @property
     def internal(self) -> bool:
         """iBGP: both ends in one AS."""
         return self.local_as == self.remote_as
@@ -304,7 +367,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hook(msgspec.Struct, frozen=True, kw_only=True):
-    """``[[hooks]]``: a command to run on events; ``timeout`` in s."""
+    """``[[hooks]]``: a command, as a list of arguments, to run on events (``hooks.HOOK_EVENTS``); ``timeout`` in s."""
 
     on: tuple[str, ...]
     command: tuple[str, ...]

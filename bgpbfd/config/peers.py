@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Collection
-from pathlib import Path
 
-from bgpbfd.config.bfd import read_peer_bfd
+from bgpbfd.config.bfd import BfdReader
+from bgpbfd.config.drafts import PeerDraft
 from bgpbfd.config.faults import FaultList
-from bgpbfd.config.files import beside, read_text
 from bgpbfd.config.flows import read_flows
-from bgpbfd.config.model import ROLES, BfdGlobal, GracefulRestart, MaxPrefixes, PeerConfig, Secret
-from bgpbfd.config.names import check_interface, did_you_mean, parse_address, parse_network, peer_id
+from bgpbfd.config.model import ROLES, GracefulRestart, MaxPrefixes, PeerConfig, Secret
+from bgpbfd.config.names import did_you_mean, parse_address, parse_network, peer_id
 from bgpbfd.config.routes import RouteReader
-from bgpbfd.config.validate import PeerDraft
+from bgpbfd.config.secret_files import SecretFiles
 from bgpbfd.config.values import (
     Parser,
     Table,
@@ -24,6 +22,7 @@ from bgpbfd.config.values import (
     choice,
     hold_time,
     integer,
+    interface_name,
     kind,
     label,
     router_id,
@@ -45,28 +44,27 @@ MAX_IDLE = 365 * 86400
 class PeerReader:
     """Reads peers' tables. ``default_as`` is None where the file's own is missing or wrong.
 
-    ``policies`` are the names that a peer may use. ``warnings`` grows with what the operator should know.
+    ``policies`` are the names that a peer may use.
     """
 
     def __init__(
         self,
         faults: FaultList,
-        base: Path,
         *,
         routes: RouteReader,
-        bfd: BfdGlobal,
+        secrets: SecretFiles,
+        bfd: BfdReader,
         policies: Collection[str],
         own_id: str,
         default_as: int | None,
     ) -> None:
         self._faults = faults
-        self._base = base
         self._routes = routes
+        self._secrets = secrets
         self._bfd = bfd
         self._policies = policies
         self._own_id = own_id
         self._default_as = default_as
-        self.warnings: list[str] = []
 
     def read(self, raw: dict[str, object], path: str) -> PeerDraft | None:
         """The peer of one table, every fault noted; None when it has no address to be known by."""
@@ -74,11 +72,14 @@ class PeerReader:
         remote = table.require("remote_ip", _remote, 'an address or a network, such as "192.0.2.1"')
         remote_as = table.require("remote_as", asn, "the neighbor's AS number")
         local_as: int | None = table.get("local_as", asn, None) if "local_as" in table.raw else self._default_as
-        bfd = read_peer_bfd(table, self._bfd)
+        before = self._faults.count
+        ttl_security: int | None = table.get("ttl_security", _hops(254), None)
+        multihop: int | None = table.get("multihop", _hops(255), None)
+        bfd = self._bfd.read_peer(table, ttl_security or multihop, hops_known=self._faults.count == before)
         sources = self._routes.read(table, "static_routes")
         flows = read_flows(table, "static_flows")
-        interface: str | None = table.get("interface", _interface, None)
-        password, password_file = self._md5(table)
+        interface: str | None = table.get("interface", interface_name, None)
+        password, password_file = self._secrets.read(table, "md5_password", _md5_password)
         role: str | None = table.get("role", choice(*ROLES), None)
         if remote is None:
             return None
@@ -107,8 +108,8 @@ class PeerReader:
             interface=interface,
             md5_password=password,
             md5_password_file=password_file,
-            ttl_security=table.get("ttl_security", _hops(254), None),
-            multihop=table.get("multihop", _hops(255), None),
+            ttl_security=ttl_security,
+            multihop=multihop,
             next_hop_self=table.get("next_hop_self", boolean, False),
             extended_next_hop=table.get("extended_next_hop", boolean, False),
             extended_messages=table.get("extended_messages", boolean, True),
@@ -125,12 +126,12 @@ class PeerReader:
             route_reflector_client=table.get("route_reflector_client", boolean, False),
             graceful_shutdown=table.get("graceful_shutdown", boolean, False),
             max_neighbors=table.get("max_neighbors", integer(1, 1000), None),
-            bfd=bfd,
+            bfd=None if bfd is None else bfd.settings,
             static_routes=tuple(route for source in sources for route in source.routes),
             static_flows=tuple(source.flow for source in flows),
         )
         as_known = remote_as is not None and local_as is not None
-        return PeerDraft(path, peer, sources, flows, as_known=as_known)
+        return PeerDraft(path, peer, sources, flows, bfd, as_known=as_known)
 
     def _local_router_id(self, table: Table) -> str | None:
         ours: str | None = table.get("local_router_id", router_id, None)
@@ -160,43 +161,6 @@ class PeerReader:
             raise ValueError(f"no policy {shown(name)} in policies; {did_you_mean(name, self._policies)}")
         return name
 
-    def _md5(self, table: Table) -> tuple[Secret | None, str | None]:
-        """The password, and the file that it stands in, as written."""
-        key = "md5_password_file"
-        name: str | None = table.get(key, string, None)
-        password: Secret | None = table.get("md5_password", _md5_password, None)
-        if key not in table.raw:
-            return password, None
-        if "md5_password" in table.raw:
-            table.fault(key, "stands in the place of md5_password: set one of the two")
-        elif name is not None:
-            return self._md5_of_file(table, key, name), name
-        return None, None
-
-    def _md5_of_file(self, table: Table, key: str, name: str) -> Secret | None:
-        path = table.key_path(key)
-        file = beside(self._faults, path, self._base) / name
-        try:
-            text = read_text(file)
-        except ValueError as error:
-            table.fault(key, str(error))
-            return None
-        try:
-            password = _md5_password(text.split("\n", 1)[0].removesuffix("\r"))
-        except ValueError as error:
-            table.fault(key, f"the first line of {file}: {error}")
-            return None
-        if _readable_by_all(file):
-            self.warnings.append(f"{self._faults.where(path)}: everybody on this host can read {file}")
-        return password
-
-
-def _readable_by_all(file: Path) -> bool:
-    try:
-        return bool(file.stat().st_mode & stat.S_IROTH)
-    except OSError:  # gone since it was read: there is nothing to read
-        return False
-
 
 def _remote(value: object) -> str:
     """A peer's id: an address that a host can have, or a network."""
@@ -207,10 +171,6 @@ def _remote(value: object) -> str:
         raise ValueError(f"{shown(text)} is multicast: a neighbor has a host's address")
     identity = peer_id(text)
     return identity if "/" in identity else address(identity)
-
-
-def _interface(value: object) -> str | None:
-    return check_interface(string(value))
 
 
 def _md5_password(value: object) -> Secret:

@@ -29,31 +29,15 @@ def _unless_empty(value: object) -> bool:
     return value not in ([], {})
 
 
-def _if_strict(value: object) -> bool:
-    return value == "strict"
-
-
-_BFD: dict[str, Asks] = {
-    "demand": _unless_false,
-    "echo": _unless_false,
-    "echo_transmit_interval_ms": _always,
-    "echo_receive_interval_ms": _always,
-    "multihop": _unless_false,
-    "minimum_ttl": _always,
-    "control_plane_independent": _unless_false,
-    "auth": _unless_empty,
-}
-
 _UNSUPPORTED: dict[str, Asks] = {
     "services": _unless_empty,
-    "hooks": _unless_empty,
     "api.token_file": _always,
     "api.metrics": _unless_false,
-    "bfd.sessions": _unless_empty,
     "peers[].tcp_ao": _always,
-    "peers[].bfd.mode": _if_strict,
-    **{f"{table}.{key}": asks for table in ("peers[].bfd", "bfd.profiles.*") for key, asks in _BFD.items()},
 }
+
+HOOK_EVENTS = ("service-up", "service-down")
+"""Events of hooks that nothing makes yet."""
 
 
 def listed(path: str) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
+from bgpbfd.config import bfd_rules
+from bgpbfd.config.drafts import BfdDrafts, PeerDraft
 from bgpbfd.config.faults import FaultList
 from bgpbfd.config.flows import FlowSource
 from bgpbfd.config.model import Config, PeerConfig
@@ -15,26 +16,17 @@ from bgpbfd.config.values import key_text, shown
 from bgpbfd.core import AFI_IPV4, Prefix
 
 
-@dataclass(slots=True)
-class PeerDraft:
-    """A peer as read, and where its parts stand; ``as_known`` is False where an AS number stands in for a fault."""
-
-    path: str
-    peer: PeerConfig
-    sources: list[RouteSource] = field(default_factory=list)
-    flows: list[FlowSource] = field(default_factory=list)
-    as_known: bool = True
-
-
-def check(config: Config, drafts: list[PeerDraft], routes: list[RouteSource], faults: FaultList) -> None:
+def check(
+    config: Config, drafts: list[PeerDraft], bfd: BfdDrafts, routes: list[RouteSource], faults: FaultList
+) -> None:
     """Note every fault across keys. ``routes`` are the ones for all peers."""
     _duplicate_peers(drafts, faults)
     for draft in drafts:
         _addresses(draft, faults)
         _session(draft, faults)
-        _bfd(config, draft, faults)
         _peer_routes(draft, faults)
         _peer_flows(draft, faults)
+    bfd_rules.check(config, drafts, bfd, faults)
     loopback = any(_is_loopback(peer.remote_ip) for peer in config.peers)
     extended = any(peer.extended_next_hop for peer in config.peers)
     _repeated_routes(routes, faults)
@@ -51,6 +43,7 @@ def warnings(config: Config, drafts: list[PeerDraft], faults: FaultList) -> Iter
             where = faults.where(f"{draft.path}.advertise_sources")
             yield f"{where}: sends no learned routes without export_policy (RFC 8212)"
     yield from _passwords_of_networks(drafts, faults)
+    yield from bfd_rules.warnings(config, faults)
     used = {name for peer in config.peers for name in (peer.import_policy, peer.export_policy)}
     for name in config.policies:
         if name not in used:
@@ -184,24 +177,6 @@ def _session(draft: PeerDraft, faults: FaultList) -> None:
     elif peer.route_reflector_client:
         # RFC 4456 §6
         fault("route_reflector_client", "is for internal peers, and remote_as is another AS")
-
-
-def _bfd(config: Config, draft: PeerDraft, faults: FaultList) -> None:
-    peer = draft.peer
-    if peer.bfd is None:
-        return
-    version = (ipaddress.ip_network(peer.id) if peer.dynamic else ipaddress.ip_address(peer.remote_ip)).version
-    bound = [item.partition("%")[0] for item in config.bfd.bind]
-    of_family = [item for item in bound if ipaddress.ip_address(item).version == version]
-    wildcard = "0.0.0.0" if version == 4 else "::"
-    if not of_family:
-        faults.add(f"{draft.path}.bfd", f"bfd.bind has no IPv{version} address: add one, or {wildcard!r}")
-        return
-    local = peer.local_ip
-    if local is None or wildcard in of_family or ipaddress.ip_address(local).version != version:
-        return
-    if local not in of_family:
-        faults.add(f"{draft.path}.bfd", f"bfd.bind does not have local_ip: add {local!r} to it")
 
 
 def _peer_routes(draft: PeerDraft, faults: FaultList) -> None:

@@ -16,7 +16,7 @@ from typing import TypeAlias, TypeVar
 from bgpbfd.config import support
 from bgpbfd.config.faults import FaultList
 from bgpbfd.config.model import ApiListen, Listen, UnixListen
-from bgpbfd.config.names import did_you_mean, parse_address
+from bgpbfd.config.names import check_interface, did_you_mean, parse_address
 from bgpbfd.core import FAMILIES_BY_NAME, Family
 from bgpbfd.wire.text import MAX_U32, parse_asn, parse_router_id
 
@@ -168,6 +168,11 @@ def bind_address(value: object) -> str:
     return f"{parsed}%{scope}" if scope else str(parsed)
 
 
+def interface_name(value: object) -> str:
+    """What the kernel would take as an interface's name; whether there is one is seen at run time."""
+    return check_interface(string(value))
+
+
 def listen(value: object) -> Listen:
     text = string(value)
     expected = 'expected "ADDRESS:PORT", such as "[::]:179" or "192.0.2.10:179"'
@@ -240,7 +245,7 @@ class Table:
                 self.fault(key, missing)
             elif key not in known:
                 self.fault(key, f"unknown key; {did_you_mean(key, known)}")
-            elif not support.listed(pattern_of_key) or pattern_of_key.endswith(".mode"):
+            elif not support.listed(pattern_of_key):
                 self.raw[key] = value
 
     def key_path(self, key: str) -> str:

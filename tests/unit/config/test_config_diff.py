@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from bgpbfd.config.diff import (
     BfdChanged,
-    BfdTimersChanged,
+    BfdSessionChanged,
+    BfdSettingsChanged,
     Change,
     GlobalChanged,
     Impact,
@@ -20,14 +21,19 @@ from bgpbfd.config.diff import (
     PeerRemoved,
     RoutesChanged,
     diff,
+    waiting_keys,
 )
 from bgpbfd.config.load import loads
 from bgpbfd.config.model import (
     ApiConfig,
+    BfdAuth,
     BfdGlobal,
     BfdProfile,
     BfdSettings,
+    BfdStandalone,
+    BfdUnsolicited,
     Config,
+    Hook,
     Listen,
     LogConfig,
     PeerConfig,
@@ -116,11 +122,202 @@ def test_bfd_timers_change_by_poll() -> None:
     profile = "[bfd.profiles.f]\ntransmit_interval_ms = {}\n"
     glob, timers = changes(f"{profile.format(50)}{PEER}bfd = 'f'\n", f"{profile.format(60)}{PEER}bfd = 'f'\n")
     assert isinstance(glob, GlobalChanged)
-    assert glob.key == "bfd.profiles"
-    assert isinstance(timers, BfdTimersChanged)
+    assert (glob.path, glob.text) == ("bfd.profiles.f", "transmit_interval_ms 50 → 60")
+    assert isinstance(timers, BfdSettingsChanged)
     assert timers.keys == ("transmit_interval_ms",)
     assert str(timers.impact) == "bfd-poll"
     assert "50 → 60" in timers.text
+
+
+# -- BFD ---------------------------------------------------------------------------------------------------
+
+
+BFD_KEYS = [
+    ("", "receive_interval_ms = 50", "bfd-poll", "receive_interval_ms 300 → 50"),
+    ("", "detect_multiplier = 5", "bfd-poll", "detect_multiplier 3 → 5"),
+    ("", "demand = true", "hitless", "demand false → true"),
+    ("", "echo = true", "hitless", "echo false → true"),
+    ("", "echo_receive_interval_ms = 60", "hitless", "echo_receive_interval_ms 50 → 60"),
+    ("", "control_plane_independent = true", "hitless", "control_plane_independent false → true"),
+    ("", "strict_hold_time = 5", "hitless", "strict_hold_time 30 → 5"),
+    ("", "passive = true", "hitless", "passive false → true"),
+    ("", "shutdown = true", "hitless", "shutdown false → true"),
+    ("multihop = true", "multihop = true, minimum_ttl = 5", "hitless", "minimum_ttl 254 → 5"),
+    ("", 'mode = "strict"', "hitless", "mode track → strict (offered from the peer's next session on)"),
+    (
+        "",
+        "demand = true, transmit_interval_ms = 50",
+        "bfd-poll",
+        "transmit_interval_ms 300 → 50, demand false → true",
+    ),
+    (
+        "",
+        "multihop = true",
+        "session-reset",
+        "minimum_ttl 255 → 254, multihop false → true (another BFD session)",
+    ),
+    ("shutdown = true", "detect_multiplier = 5", "hitless", "shutdown true → false, detect_multiplier 3 → 5"),
+]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "impact", "text", "alone"),
+    [
+        (*row, alone)
+        for row in BFD_KEYS
+        for alone in (False, True)
+        if not (alone and row[1].startswith(("mode", "strict_hold_time")))  # are for peers
+    ],
+)
+def test_bfd_key_has_its_impact(old: str, new: str, impact: str, text: str, alone: bool) -> None:
+    if alone:
+        session = '[[bfd.sessions]]\npeer = "192.0.2.9"\n'
+        (change,) = changes(session + old.replace(", ", "\n"), session + new.replace(", ", "\n"))
+        assert isinstance(change, BfdSessionChanged)
+        assert change.path == f"bfd.sessions[192.0.2.9{' multihop' if 'multihop' in new else ''}]"
+    else:
+        (change,) = changes(f"{PEER}bfd = {{ {old} }}\n", f"{PEER}bfd = {{ {new} }}\n")
+        assert isinstance(change, BfdSettingsChanged)
+        assert change.path == "peers[192.0.2.1].bfd"
+    assert sorted(change.text.split(", ")) == sorted(text.split(", "))
+    assert str(change.impact) == impact
+
+
+@pytest.mark.parametrize("line", ["multihop = 2", "ttl_security = 3"])
+def test_rfc5882_2_hops_of_the_peer_make_another_bfd_session(line: str) -> None:
+    _, change = changes(f"{PEER}bfd = true\n", f"{PEER}bfd = true\n{line}\n")
+    assert isinstance(change, BfdSettingsChanged)
+    assert change.impact is Impact.SESSION_RESET
+    _, change = changes(f"{PEER}bfd = true\nmultihop = 2\n", f"{PEER}bfd = true\nmultihop = 3\n")
+    assert (change.impact, change.text) == (Impact.HITLESS, "minimum_ttl 254 → 253")
+
+
+A, B, C = (f'{{ type = "keyed-sha1", key_id = {number}, key = "hunter2-{number}" }}' for number in range(3))
+AT_ONCE = " (at once: the neighbor has to follow within the detection time, or the session goes down)"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "impact"),
+    [
+        # a rotation as it should be, on one end after the other
+        ([A], [A, B], "hitless"),
+        ([A, B], [B, A], "hitless"),
+        ([B, A], [B], "hitless"),
+        ([A, B], [B, C, A], "hitless"),
+        # what signs now was not accepted before, or what signed before is not any more
+        ([A], [B, A], "session-reset"),
+        ([A, B], [B], "session-reset"),
+        ([A], [B], "session-reset"),
+        ([A, B], [C], "session-reset"),
+        ([], [A], "session-reset"),
+        ([A], [], "session-reset"),
+        ([A], [A.replace("hunter2", "sesame")], "session-reset"),
+        ([A], [A.replace("keyed-sha1", "meticulous-keyed-sha1")], "session-reset"),
+        ([A], [A.replace("key_id = 0", "key_id = 1")], "session-reset"),
+    ],
+)
+def test_rfc5880_6_7_rotation_is_hitless_while_both_ends_know_what_signs(
+    old: list[str], new: list[str], impact: str
+) -> None:
+    def bfd(keys: list[str]) -> str:
+        return f"{PEER}bfd = {{ auth = [{', '.join(keys)}] }}\n"
+
+    (change,) = changes(bfd(old), bfd(new))
+    assert str(change.impact) == impact
+    assert change.text.endswith(AT_ONCE) == (impact == "session-reset")
+    assert "hunter2" not in f"{change.text} {change!r}"
+    assert "sesame" not in f"{change.text} {change!r}"
+
+
+def test_changed_keys_are_shown_by_type_and_number() -> None:
+    old, new = f"{PEER}bfd = {{ auth = {A} }}\n", f"{PEER}bfd = {{ auth = [{A}, {B}] }}\n"
+    assert changes(old, new)[0].text == "auth [keyed-sha1 0] → [keyed-sha1 0, keyed-sha1 1]"
+    assert changes(old, old.replace("hunter2", "sesame"))[0].text == f"auth changed{AT_ONCE}"
+    assert changes(PEER + "bfd = true\n", old)[0].text == f"auth [] → [keyed-sha1 0]{AT_ONCE}"
+
+
+def test_a_disabled_peer_has_no_bfd_session_to_disturb() -> None:
+    disabled = f"{PEER}enabled = false\n"
+    (change,) = changes(f"{disabled}bfd = true\n", f"{disabled}bfd = {{ auth = {A} }}\n")
+    assert change.impact is Impact.HITLESS
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "keys"),
+    [
+        ("bfd = true", 'bfd = { mode = "strict" }', ("bfd.mode",)),
+        ('bfd = { mode = "strict" }', "bfd = true", ("bfd.mode",)),
+        ("", 'bfd = { mode = "strict" }', ("bfd.mode",)),
+        ('bfd = { mode = "strict" }', "", ("bfd.mode",)),
+        ("", "bfd = true", ()),
+        ("bfd = true", "", ()),
+        ("bfd = true", "bfd = { demand = true }", ()),
+        ('bfd = { mode = "strict" }', 'bfd = { mode = "strict", strict_hold_time = 5 }', ()),
+        ("bfd = true", 'hold_timer = 9\nbfd = { mode = "strict" }', ("hold_timer", "bfd.mode")),
+    ],
+)
+def test_strict_mode_waits_for_the_open_that_offers_it(old: str, new: str, keys: tuple[str, ...]) -> None:
+    in_force, wanted = (loads(f"{HEAD}{PEER}{line}\n").peers[0] for line in (old, new))
+    assert waiting_keys(in_force, wanted) == keys
+
+
+def test_sessions_come_and_go_without_a_hit() -> None:
+    one, two = '[[bfd.sessions]]\npeer = "192.0.2.9"\n', '[[bfd.sessions]]\npeer = "fe80::9%eth0"\n'
+    found = changes(one, two)
+    assert [(change.path, change.text, change.impact) for change in found] == [
+        ("bfd.sessions[192.0.2.9]", "removed", Impact.HITLESS),
+        ("bfd.sessions[fe80::9%eth0]", "new", Impact.HITLESS),
+    ]
+    assert changes(one + two, two + one) == []
+
+
+def test_rfc5882_2_another_path_is_another_session() -> None:
+    plain = '[[bfd.sessions]]\npeer = "192.0.2.9"\n'
+    (change,) = changes(plain, f'{plain}local = "192.0.2.10"\ninterface = "eth0"\ndescription = "x"\n')
+    assert change.path == "bfd.sessions[192.0.2.9 from 192.0.2.10 on eth0]"
+    assert change.impact is Impact.SESSION_RESET
+    assert change.text == (
+        "local unset → 192.0.2.10 (another BFD session), interface unset → eth0 (another BFD session), "
+        "description unset → x"
+    )
+
+
+def test_of_several_sessions_with_a_neighbor_none_is_taken_for_another() -> None:
+    def sessions(*locals_: int) -> str:
+        return "".join(f'[[bfd.sessions]]\npeer = "192.0.2.9"\nlocal = "10.0.0.{number}"\n' for number in locals_)
+
+    found = changes(sessions(1, 2), sessions(2, 3, 4))
+    assert [(change.path.rpartition(" ")[2], change.text) for change in found] == [
+        ("10.0.0.1]", "removed"),
+        ("10.0.0.3]", "new"),
+        ("10.0.0.4]", "new"),
+    ]
+
+
+def test_unsolicited_sessions_tell_their_keys_and_what_they_cost() -> None:
+    profile = "[bfd.profiles.f]\ndetect_multiplier = {}\n"
+    table = '[bfd.unsolicited]\nnetworks = ["192.0.2.0/24"]\n'
+    (added,) = changes("", table)
+    (removed,) = changes(table, "")
+    assert [(change.path, change.text, change.impact) for change in (added, removed)] == [
+        ("bfd.unsolicited", "added", Impact.HITLESS),
+        ("bfd.unsolicited", "removed", Impact.HITLESS),
+    ]
+    (change,) = changes(table, f"{table}max_sessions = 5\n")
+    assert (change.text, change.impact) == ("max_sessions 100 → 5", Impact.HITLESS)
+    used = f'{table}profile = "f"\n'
+    change, of_profile = changes(used + profile.format(4), used + profile.format(5))
+    assert of_profile.path == "bfd.profiles.f"
+    assert (change.text, change.impact) == ("detect_multiplier 4 → 5", Impact.BFD_POLL)
+    change, _ = changes(table, used + profile.format(3))
+    assert (change.text, change.impact) == ("profile unset → f", Impact.HITLESS)
+
+
+def test_hooks_show_no_arguments() -> None:
+    hook = '[[hooks]]\non = ["bfd-down", "bgp-down"]\ncommand = ["notify", "hunter2"]\n'
+    (change,) = changes("", hook)
+    assert (change.path, change.impact) == ("hooks", Impact.HITLESS)
+    assert change.text == "[] → [notify on bfd-down bgp-down]"
 
 
 def test_bfd_on_and_off_and_shutdown_are_hitless() -> None:
@@ -128,7 +325,7 @@ def test_bfd_on_and_off_and_shutdown_are_hitless() -> None:
     down = changes(f"{PEER}bfd = true\n", f"{PEER}bfd = {{ shutdown = true }}\n")[0]
     assert isinstance(on, BfdChanged)
     assert isinstance(off, BfdChanged)
-    assert isinstance(down, BfdTimersChanged)
+    assert isinstance(down, BfdSettingsChanged)
     assert {change.impact for change in (on, off, down)} == {Impact.HITLESS}
 
 
@@ -252,11 +449,42 @@ ROUTES = st.dictionaries(
         StaticRoute(Prefix.parse(text), PathAttributes(local_pref=pref)) for text, pref in drawn.items()
     )
 )
+AUTH = st.lists(
+    st.builds(
+        BfdAuth,
+        type=st.sampled_from(["simple", "keyed-sha1"]),
+        key_id=st.integers(0, 1),
+        key=st.sampled_from([Secret("hunter2"), Secret("sesame")]),
+    ),
+    max_size=2,
+    unique_by=lambda key: key.key_id,
+).map(tuple)
 BFD = st.none() | st.builds(
     BfdSettings,
     transmit_interval_ms=st.sampled_from([50, 300]),
     shutdown=st.booleans(),
+    multihop=st.booleans(),
     mode=st.sampled_from(["track", "strict"]),
+    auth=AUTH,
+)
+SESSIONS = st.lists(
+    st.builds(
+        BfdStandalone,
+        peer=st.sampled_from(["192.0.2.8", "192.0.2.9", "fe80::9"]),
+        local=st.sampled_from([None, "192.0.2.10"]),
+        interface=st.sampled_from(["eth0", "eth1"]),
+        multihop=st.booleans(),
+        demand=st.booleans(),
+        auth=AUTH,
+    ),
+    unique_by=lambda session: session.path,
+    max_size=4,
+).map(tuple)
+UNSOLICITED = st.none() | st.builds(
+    BfdUnsolicited,
+    networks=st.just(("192.0.2.0/24",)),
+    settings=st.sampled_from([BfdSettings(passive=True), BfdSettings(passive=True, echo=True)]),
+    max_sessions=st.integers(1, 2),
 )
 PEERS = st.lists(
     st.builds(
@@ -283,7 +511,13 @@ CONFIGS = st.builds(
     bgp_socket=st.sampled_from([(), (Listen("::", 179),)]),
     api=st.builds(ApiConfig, unix_mode=st.sampled_from([0o600, 0o660])),
     log=st.builds(LogConfig, format=st.sampled_from(["text", "json"])),
-    bfd=st.builds(BfdGlobal, profiles=st.sampled_from([{}, {"a": BfdProfile()}, {"a": BfdProfile(passive=True)}])),
+    bfd=st.builds(
+        BfdGlobal,
+        profiles=st.sampled_from([{}, {"a": BfdProfile()}, {"a": BfdProfile(passive=True), "b": BfdProfile()}]),
+        sessions=SESSIONS,
+        unsolicited=UNSOLICITED,
+    ),
+    hooks=st.sampled_from([(), (Hook(on=("bgp-up",), command=("a",)),), (Hook(on=("bgp-up",), command=("b",)),)]),
     peers=PEERS,
     static_routes=ROUTES,
 )
@@ -305,8 +539,24 @@ def with_routes(routes: tuple[StaticRoute, ...], change: RoutesChanged) -> tuple
 def apply(config: Config, changes: list[Change]) -> Config:
     replace = msgspec.structs.replace
     peers = {peer.id: peer for peer in config.peers}
+    profiles = dict(config.bfd.profiles)
+    sessions = {session.path: session for session in config.bfd.sessions}
     for change in changes:
         match change:
+            case GlobalChanged(key, old, new) if key.startswith("bfd.profiles."):
+                name = key.rpartition(".")[2]
+                assert profiles.get(name) == old
+                if new is None:
+                    del profiles[name]
+                else:
+                    assert isinstance(new, BfdProfile)
+                    profiles[name] = new
+            case BfdSessionChanged(before, after):
+                if before is not None:
+                    assert sessions.pop(before.path) == before
+                if after is not None:
+                    assert after.path not in sessions
+                    sessions[after.path] = after
             case GlobalChanged(key, _, new):
                 section, _, name = key.partition(".")
                 value = replace(getattr(config, section), **{name: new}) if name else new
@@ -318,7 +568,7 @@ def apply(config: Config, changes: list[Change]) -> Config:
                 del peers[peer.id]
             case PeerChanged(identity, keys, _, new):
                 peers[identity] = replace(peers[identity], **{key: getattr(new, key) for key in keys})
-            case BfdChanged(identity, _, new) | BfdTimersChanged(identity, _, new):
+            case BfdChanged(identity, _, new) | BfdSettingsChanged(identity, _, new):
                 peers[identity] = replace(peers[identity], bfd=new)
             case RoutesChanged(None):
                 config = replace(config, static_routes=with_routes(config.static_routes, change))
@@ -329,7 +579,8 @@ def apply(config: Config, changes: list[Change]) -> Config:
                 raise AssertionError(change)
             case _:
                 assert_never(change)
-    return replace(config, peers=tuple(peers.values()))
+    bfd = replace(config.bfd, profiles=profiles, sessions=tuple(sessions.values()))
+    return replace(config, bfd=bfd, peers=tuple(peers.values()))
 
 
 def in_order(config: Config) -> Config:
@@ -338,8 +589,10 @@ def in_order(config: Config) -> Config:
 
     replace = msgspec.structs.replace
     peers = sorted(config.peers, key=lambda peer: peer.id)
+    sessions = sorted(config.bfd.sessions, key=lambda session: str(session.path))
     return replace(
         config,
+        bfd=replace(config.bfd, sessions=tuple(sessions)),
         static_routes=routes(config.static_routes),
         peers=tuple(replace(peer, static_routes=routes(peer.static_routes)) for peer in peers),
     )
@@ -351,6 +604,9 @@ def test_old_with_its_difference_applied_is_new(old: Config, new: Config) -> Non
     found = diff(old, new)
     assert in_order(apply(old, found)) == in_order(new)
     assert all(change.text and change.path and str(change.impact) for change in found)
+    told = " ".join(f"{change.text} {change!r}" for change in found)
+    assert "hunter2" not in told
+    assert "sesame" not in told
 
 
 @given(CONFIGS)

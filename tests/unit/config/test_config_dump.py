@@ -35,9 +35,24 @@ def same(config: Config, other: Config) -> bool:
 
 
 def comparable(config: Config) -> Config:
-    replace = msgspec.structs.replace
-    peers = (replace(peer, md5_password=None if peer.md5_password is None else Secret(MASKED)) for peer in config.peers)
-    return replace(config, warnings=(), files=(), peers=tuple(peers))
+    masked = with_masked_secrets(msgspec.structs.replace(config, warnings=(), files=()))
+    assert isinstance(masked, Config)
+    return masked
+
+
+def with_masked_secrets(value: object) -> object:
+    match value:
+        case Secret():
+            return Secret(MASKED)
+        case msgspec.Struct():
+            parts = {name: with_masked_secrets(getattr(value, name)) for name in value.__struct_fields__}
+            return msgspec.structs.replace(value, **parts)
+        case tuple():
+            return tuple(with_masked_secrets(item) for item in value)
+        case dict():
+            return {key: with_masked_secrets(item) for key, item in value.items()}
+        case _:
+            return value
 
 
 @pytest.mark.parametrize(
@@ -63,6 +78,18 @@ def test_dump_of_a_file_is_read_as_the_same(path: Path) -> None:
         f"cluster_id = 1\n{HEAD}{PEER}multihop = 3\nadd_path = 'send'\nextended_next_hop = true\n"
         '[[peers.static_routes]]\nprefix = "203.0.113.0/24"\nnext_hop = "2001:db8::1"\n',
         f'{HEAD}[[peers]]\nremote_ip = "192.0.2.0/24"\nremote_as = 65001\nmax_neighbors = 5\n',
+        f"{HEAD}{PEER}multihop = 3\nbfd = true\n",
+        f"{HEAD}{PEER}multihop = 3\nbfd = {{ multihop = false }}\n",
+        f'{HEAD}{PEER}bfd = {{ auth = {{ type = "met-keyed-md5", key_id = 0, key = "0x00ff" }} }}\n',
+        # the profile's key is not meant for this one
+        f'{HEAD}{PEER}bfd = {{ profile = "p", auth = {{ type = "none" }} }}\n'
+        '[bfd.profiles.p]\nauth = { type = "simple", key_id = 1, key = "k" }\n',
+        f'{HEAD}[[bfd.sessions]]\npeer = "fe80::1%eth0"\nlocal = "fe80::2"\ndescription = "x"\nprofile = "p"\n'
+        "[bfd.profiles.p]\nstrict_hold_time = 5\n",
+        f'{HEAD}[[bfd.sessions]]\npeer = "2001:db8::1"\nmultihop = true\nminimum_ttl = 7\n',
+        f'{HEAD}[bfd.unsolicited]\nnetworks = ["192.0.2.0/24", "fe80::/10"]\nprofile = "p"\nmax_sessions = 5\n'
+        "[bfd.profiles.p]\ndemand = true\n",
+        f'{HEAD}[[hooks]]\non = "bgp-up"\ncommand = ["a", ""]\ntimeout = 1\n',
     ],
 )
 def test_dump_is_read_as_the_same(text: str) -> None:
@@ -73,6 +100,36 @@ def test_dump_is_read_as_the_same(text: str) -> None:
 def one_of(key: str, *values: object) -> st.SearchStrategy[dict[str, object]]:
     return st.sampled_from([{}, *({key: value} for value in values)])
 
+
+def all_of(*parts: st.SearchStrategy[dict[str, object]]) -> st.SearchStrategy[dict[str, object]]:
+    return st.tuples(*parts).map(lambda drawn: {key: value for part in drawn for key, value in part.items()})
+
+
+AUTH_KEY = {"type": "keyed-sha1", "key_id": 1, "key": "hunter2"}
+HOPS: st.SearchStrategy[dict[str, object]] = st.sampled_from(
+    [
+        *({}, {"echo": True}, {"echo": False}),
+        *({"multihop": False}, {"multihop": True}, {"multihop": True, "minimum_ttl": 7}),
+    ]
+)
+BFD_KEYS = (
+    one_of("transmit_interval_ms", 10, 60000),
+    one_of("passive", True, False),
+    one_of("demand", True, False),
+    HOPS,
+    one_of("echo_receive_interval_ms", 10, 300),
+    one_of("shutdown", True),
+    one_of("control_plane_independent", True),
+    one_of("auth", [], {"type": "none"}, AUTH_KEY, [AUTH_KEY | {"type": "simple"}, AUTH_KEY | {"key_id": 0}]),
+)
+PROFILE = all_of(*(part for part in BFD_KEYS if part is not HOPS), one_of("strict_hold_time", 1, 600))
+SESSION = all_of(
+    *BFD_KEYS,
+    one_of("profile", "p"),
+    one_of("description", "x"),
+    one_of("local", "2001:db8::1"),
+    one_of("interface", "eth0"),
+)
 
 KEYS = (
     one_of("enabled", True, False),
@@ -85,20 +142,40 @@ KEYS = (
     one_of("graceful_shutdown", True),
     one_of("families", ["ipv4 unicast"], ["ipv6 flow", "ipv4 unicast"]),
     one_of("advertise_sources", [], ["peer"]),
-    one_of("bfd", True, {"mode": "track", "detect_multiplier": 9}),
+    one_of("bfd", "p", True, {"mode": "track", "detect_multiplier": 9})
+    | all_of(*BFD_KEYS, one_of("mode", "strict"), one_of("profile", "p")).map(lambda keys: {"bfd": keys}),
     one_of("static_routes", [{"prefix": "203.0.113.0/24"}], [{"prefix": "203.0.113.0/24", "local_pref": 5}]),
 )
 
 
-@settings(deadline=None)
-@given(st.tuples(*KEYS))
-def test_dump_of_any_peer_is_read_as_the_same(parts: tuple[dict[str, object], ...]) -> None:
-    peer = {"remote_ip": "192.0.2.1", "remote_as": 1} | {key: value for part in parts for key, value in part.items()}
-    raw = {"router_id": "192.0.2.10", "default_as": 65010, "peers": [peer]}
+def of_raw(raw: dict[str, object]) -> Config:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tomli, "loads", lambda _text: raw)
-        config = loads("")
+        patch.setattr(tomli, "loads", lambda _text: {"router_id": "192.0.2.10", "default_as": 65010} | raw)
+        return loads("")
+
+
+@settings(deadline=None)
+@given(all_of(*KEYS), PROFILE)
+def test_dump_of_any_peer_is_read_as_the_same(keys: dict[str, object], profile: dict[str, object]) -> None:
+    peer = {"remote_ip": "192.0.2.1", "remote_as": 1} | keys
+    bfd = keys.get("bfd")
+    if keys.get("ttl_security") == 254 and isinstance(bfd, dict) and bfd.get("echo"):
+        peer["bfd"] = bfd | {"multihop": False}  # RFC 5883 §3: echo is for single hop
+    config = of_raw({"peers": [peer], "bfd": {"profiles": {"p": profile}}})
     assert same(again(config), config)
+
+
+@settings(deadline=None)
+@given(SESSION, SESSION, PROFILE)
+def test_dump_of_any_bfd_session_is_read_as_the_same(
+    first: dict[str, object], second: dict[str, object], profile: dict[str, object]
+) -> None:
+    sessions = [{"peer": "2001:db8::2"} | first, {"peer": "2001:db8::3"} | second]
+    unsolicited = {"networks": ["2001:db8::/64"], "profile": "p"}
+    config = of_raw({"bfd": {"sessions": sessions, "profiles": {"p": profile}, "unsolicited": unsolicited}})
+    read = again(config)
+    assert same(read, config)
+    assert "hunter2" not in json.dumps(dump_config(config))
 
 
 def test_secrets_are_masked(tmp_path: Path) -> None:
@@ -120,6 +197,24 @@ def test_secrets_are_masked(tmp_path: Path) -> None:
         patch.setattr(tomli, "loads", lambda _text: plain)
         read = loads("", base=tmp_path)
     assert read.peers[1] == config.peers[1]
+
+
+def test_keys_of_bfd_are_masked_and_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("sesame\n")
+    (tmp_path / "secret").chmod(0o600)
+    (tmp_path / "a.toml").write_text(
+        f'{HEAD}{PEER}bfd = "p"\n[[bfd.sessions]]\npeer = "192.0.2.9"\nauth = {{ type = "simple", key_id = 7, '
+        'key = "hunter2" }\n[bfd.profiles.p]\nauth = { type = "keyed-md5", key_id = 8, key_file = "secret" }\n'
+    )
+    config = load(tmp_path / "a.toml")
+    plain = dump_config(config)
+    (session,) = plain["bfd"]["sessions"]  # type: ignore[index]
+    assert session["auth"] == [{"type": "simple", "key_id": 7, "key": "…"}]
+    of_file = [{"type": "keyed-md5", "key_id": 8, "key_file": "secret"}]
+    assert plain["bfd"]["profiles"]["p"]["auth"] == of_file  # type: ignore[index]
+    assert plain["peers"][0]["bfd"]["auth"] == of_file  # type: ignore[index]
+    assert "hunter2" not in json.dumps(plain)
+    assert "sesame" not in json.dumps(plain)
 
 
 def test_what_is_told_about_a_load_is_no_part_of_it() -> None:

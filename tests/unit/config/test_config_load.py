@@ -319,7 +319,13 @@ PLANTED = "hunter2-sesame"
         f'md5_pasword = "{PLANTED}"',
         f'md5_password = {{ text = "{PLANTED}" }}',
         f'hold_timer = "{PLANTED}"',
-        f'bfd = {{ auth = {{ type = "simple", key_id = 1, key = "{PLANTED}" }} }}',
+        f'bfd = {{ auth = {{ type = "simple", key_id = 1, key = "{PLANTED * 2}" }} }}',
+        f'bfd = {{ auth = {{ type = "simple", key_id = 1, key = "0x{PLANTED}" }} }}',
+        f'bfd = {{ auth = {{ type = "simple", key_id = "{PLANTED}", key = ["{PLANTED}"] }} }}',
+        f'bfd = {{ auth = {{ type = "none", key = "{PLANTED}" }} }}',
+        f'bfd = {{ auth = {{ type = "simple", key_id = 1, key = "{PLANTED}", key_file = "/nonexistent" }} }}',
+        f'bfd = {{ auth = "{PLANTED}" }}',
+        f'bfd = {{ auth = ["{PLANTED}"] }}',
         f'bfd = {{ auht = {{ key = "{PLANTED}" }} }}',
         f'md5_password = "{PLANTED}" x',
         f'md5_password = "{PLANTED}',
@@ -351,6 +357,8 @@ KEYS = st.sampled_from(
         *("md5_password", "md5_password_file", "ttl_security", "multihop", "add_path", "max_prefixes", "limit", "role"),
         *("role_strict", "cluster_id", "max_neighbors", "route_reflector_client", "restart_time", "import_policy"),
         *("policies", "default", "terms", "match", "prefixes", "set", "add", "prepend", "action", "tcp_ao"),
+        *("sessions", "unsolicited", "peer", "local", "networks", "max_sessions", "demand", "echo", "minimum_ttl"),
+        *("auth", "type", "key_id", "key", "key_file", "strict_hold_time", "hooks", "on", "command", "timeout"),
     ]
 )
 LEAVES = st.one_of(
@@ -358,6 +366,7 @@ LEAVES = st.one_of(
         [
             *("192.0.2.1", "192.0.2.0/24", "fe80::1", "fe80::1%eth0", "::", "self", "[::]:179", "unix:/x", "fast"),
             *("igp", "65000:1", "rt:1:2", "ipv4 unicast", "info", "config", "track", "0660", "1.1", "::1/64", "*"),
+            *("keyed-sha1", "none", "0x00ff", "0x0", "bfd-down", "service-up", "/bin/sh", "fe80::/10", "strict"),
         ]
     ),
     st.text(max_size=12),
@@ -377,6 +386,15 @@ VALUES = st.recursive(
 PEER_TABLES = st.lists(st.dictionaries(KEYS, VALUES, max_size=8), max_size=3)
 
 
+BFD_TABLES = st.dictionaries(
+    KEYS,
+    VALUES
+    | st.lists(st.dictionaries(KEYS, VALUES, max_size=6).map(lambda keys: {"peer": "192.0.2.9"} | keys), max_size=3),
+    max_size=4,
+)
+HOOK_TABLES = st.lists(st.dictionaries(KEYS, VALUES | st.lists(LEAVES, max_size=3), max_size=4), max_size=2)
+
+
 def outcome_of_loads() -> list[Fault] | Config:
     try:
         return loads("", base=Path("/nonexistent"))
@@ -385,11 +403,18 @@ def outcome_of_loads() -> list[Fault] | Config:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.dictionaries(KEYS | st.text(max_size=5), VALUES, max_size=8), PEER_TABLES, st.booleans())
+@given(
+    st.dictionaries(KEYS | st.text(max_size=5), VALUES, max_size=8), PEER_TABLES, BFD_TABLES, HOOK_TABLES, st.booleans()
+)
 def test_no_table_raises_anything_but_config_error(
-    raw: dict[str, object], peers: list[dict[str, object]], with_head: bool
+    raw: dict[str, object],
+    peers: list[dict[str, object]],
+    bfd: dict[str, object],
+    hooks: list[dict[str, object]],
+    with_head: bool,
 ) -> None:
     if with_head:
+        raw |= {"bfd": bfd, "hooks": hooks}
         raw |= {"router_id": "192.0.2.10", "default_as": 65010}
         raw["peers"] = [{"remote_ip": f"192.0.2.{i}", "remote_as": 1} | peer for i, peer in enumerate(peers, 1)]
     with pytest.MonkeyPatch.context() as patch:

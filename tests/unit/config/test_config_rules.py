@@ -284,26 +284,8 @@ def test_all_faults_come_at_once_each_with_its_line() -> None:
 
 UNSUPPORTED = [
     ("services", "[[services]]\nname = 'dns'"),
-    ("hooks", "[[hooks]]\non = ['bgp-up']"),
     ("api.token_file", "[api]\ntoken_file = '/t'"),
     ("api.metrics", "[api]\nmetrics = true"),
-    ("bfd.sessions", "[[bfd.sessions]]\npeer = '192.0.2.9'"),
-    ("bfd.profiles.a.echo", "[bfd.profiles.a]\necho = true"),
-    *((f"peers[0].{line.split(' ')[0]}", PEER + line) for line in ()),
-    *(
-        (f"peers[0].bfd.{line.split(' ')[0]}", f"{PEER}bfd = {{ {line} }}")
-        for line in (
-            "mode = 'strict'",
-            "demand = true",
-            "echo = true",
-            "echo_transmit_interval_ms = 50",
-            "echo_receive_interval_ms = 50",
-            "multihop = true",
-            "minimum_ttl = 254",
-            "control_plane_independent = true",
-            "auth = { type = 'simple', key_id = 1, key = 'k' }",
-        )
-    ),
 ]
 
 
