@@ -352,7 +352,7 @@ class Session(Variables):
             # §6.8.1 AuthSeqKnown: "no packets have been received on this session for at least twice the Detection
             # Time": a remote that restarted begins anywhere.
             self.auth.forget()
-        return self.auth.verify(data, self.settings.detect_mult)
+        return self.auth.verify(data)
 
     def _note_late(self, gap_us: Micros) -> None:
         """A packet came more than one and a half intervals after the one before it: one was lost, or held up."""

@@ -11,7 +11,7 @@ from enum import StrEnum
 from struct import Struct
 
 from bgpbfd.core import Micros
-from bgpbfd.wire.iana import BfdState
+from bgpbfd.wire.iana import AuthType, BfdState
 
 BFD_VERSION = 1
 CONTROL_LENGTH = 24
@@ -22,7 +22,22 @@ MULTIHOP_PORT = 4784  # RFC 5883 §5
 SOURCE_PORT_FIRST, SOURCE_PORT_LAST = 49152, 65535  # RFC 5881 §4
 SINGLE_HOP_TTL = 255  # RFC 5881 §5
 
-_POLL, _FINAL, _CONTROL_PLANE_INDEPENDENT, _AUTHENTICATION, _DEMAND, _MULTIPOINT = 32, 16, 8, 4, 2, 1
+# RFC 5880 §4.2: Auth Type, Auth Len, Auth Key ID, then the password; §4.3, §4.4: Auth Type, Auth Len, Auth Key ID,
+# Reserved, Sequence Number, then the digest. Auth Len counts all of it.
+AUTH_PASSWORD_OFFSET = 3
+AUTH_DIGEST_OFFSET = 8
+AUTH_MD5_LENGTH = 24
+AUTH_SHA1_LENGTH = 28
+AUTH_KEY_LENGTH_MAX = {
+    AuthType.SIMPLE: 16,
+    AuthType.KEYED_MD5: AUTH_MD5_LENGTH - AUTH_DIGEST_OFFSET,
+    AuthType.METICULOUS_KEYED_MD5: AUTH_MD5_LENGTH - AUTH_DIGEST_OFFSET,
+    AuthType.KEYED_SHA1: AUTH_SHA1_LENGTH - AUTH_DIGEST_OFFSET,
+    AuthType.METICULOUS_KEYED_SHA1: AUTH_SHA1_LENGTH - AUTH_DIGEST_OFFSET,
+}
+
+AUTHENTICATION_PRESENT = 4  # the A bit, in the second octet
+_POLL, _FINAL, _CONTROL_PLANE_INDEPENDENT, _DEMAND, _MULTIPOINT = 32, 16, 8, 2, 1
 _CONTROL = Struct("!BBBBIIIII")
 
 
@@ -41,8 +56,13 @@ class Discard(StrEnum):
     YOUR_DISCRIMINATOR_ZERO = "your-discriminator-zero"
     UNKNOWN_SESSION = "unknown-session"
     WRONG_INTERFACE = "wrong-interface"
-    AUTHENTICATION = "authentication"
+    AUTHENTICATION = "authentication"  # there is a section, and the session has no keys
     AUTH_MISSING = "auth-missing"
+    AUTH_TYPE = "auth-type"
+    AUTH_KEY_ID = "auth-key-id"
+    AUTH_LENGTH = "auth-length"
+    AUTH_SEQUENCE = "auth-sequence"
+    AUTH_DIGEST = "auth-digest"  # or the password
     ADMIN_DOWN = "admin-down"
     ECHO = "echo"
     OVERTAKEN = "overtaken"
@@ -78,7 +98,7 @@ def pull_control(data: bytes) -> ControlPacket | Discard:
         # Length is at fault or the payload is cut; it cannot be both right and whole.
         return Discard.LENGTH if len(data) > 3 and data[3] < CONTROL_LENGTH else Discard.TRUNCATED
     first, flags, detect_mult, length, my, your, desired_tx, required_rx, echo_rx = _CONTROL.unpack_from(data)
-    if length < (AUTHENTICATED_LENGTH if flags & _AUTHENTICATION else CONTROL_LENGTH):
+    if length < (AUTHENTICATED_LENGTH if flags & AUTHENTICATION_PRESENT else CONTROL_LENGTH):
         return Discard.LENGTH
     if length > len(data):
         return Discard.TRUNCATED
@@ -104,7 +124,7 @@ def pull_control(data: bytes) -> ControlPacket | Discard:
         final=bool(flags & _FINAL),
         control_plane_independent=bool(flags & _CONTROL_PLANE_INDEPENDENT),
         demand=bool(flags & _DEMAND),
-        authentication=data[CONTROL_LENGTH:length] if flags & _AUTHENTICATION else None,
+        authentication=data[CONTROL_LENGTH:length] if flags & AUTHENTICATION_PRESENT else None,
     )
 
 
@@ -121,7 +141,7 @@ def push_control(packet: ControlPacket) -> bytes:
     if packet.demand:
         flags |= _DEMAND
     if authentication is not None:
-        flags |= _AUTHENTICATION
+        flags |= AUTHENTICATION_PRESENT
     head = _CONTROL.pack(
         BFD_VERSION << 5 | packet.diag,
         flags,

@@ -188,3 +188,13 @@ class BfdDiag(IntEnum):
     CONCATENATED_PATH_DOWN = 6
     ADMINISTRATIVELY_DOWN = 7
     REVERSE_CONCATENATED_PATH_DOWN = 8
+
+
+class AuthType(IntEnum):
+    """RFC 5880 §4.1, Auth Type."""
+
+    SIMPLE = 1
+    KEYED_MD5 = 2
+    METICULOUS_KEYED_MD5 = 3
+    KEYED_SHA1 = 4
+    METICULOUS_KEYED_SHA1 = 5

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgpbfd.wire.bfd import ControlPacket, Discard, pull_control, push_control
-from bgpbfd.wire.iana import BfdState
+from bgpbfd.wire.bfd import AUTH_KEY_LENGTH_MAX, ControlPacket, Discard, pull_control, push_control
+from bgpbfd.wire.iana import AuthType, BfdState
 
 # Version 1, diag 1; Up, P, C; mult 3; length 24; 0x01020304, 0x0a0b0c0d; 1 s, 50 ms, 0.
 VECTOR = bytes.fromhex("21 e8 03 18 01020304 0a0b0c0d 000f4240 0000c350 00000000")
@@ -86,6 +86,31 @@ def altered(offset: int, value: int) -> bytes:
 )
 def test_rfc5880_6_8_6_discards(data: bytes, reason: str) -> None:
     assert pull_control(data) == reason
+
+
+def test_rfc5880_4_1_the_section_is_what_lies_between_the_24th_octet_and_length() -> None:
+    data = altered(1, 0xEC)[:3] + b"\x1c" + VECTOR[4:] + b"\1\4\7s"
+    packet = pull_control(data + b"padding")
+    assert isinstance(packet, ControlPacket)
+    assert packet.authentication == b"\1\4\7s"
+    assert push_control(packet) == data
+
+
+def test_rfc5880_4_1_without_the_a_bit_there_is_no_section() -> None:
+    packet = pull_control(altered(3, 0x1C) + b"\1\4\7s")
+    assert isinstance(packet, ControlPacket)
+    assert packet.authentication is None
+
+
+def test_rfc5880_4_1_authentication_types_and_their_longest_keys() -> None:
+    assert {int(auth_type): longest for auth_type, longest in AUTH_KEY_LENGTH_MAX.items()} == {
+        1: 16,
+        2: 16,
+        3: 16,
+        4: 20,
+        5: 20,
+    }
+    assert set(AUTH_KEY_LENGTH_MAX) == set(AuthType)
 
 
 def test_rfc5880_6_8_6_the_first_rule_that_fails_gives_the_reason() -> None:
