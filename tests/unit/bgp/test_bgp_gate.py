@@ -3,7 +3,6 @@
 draft-ietf-idr-bgp-bfd-strict-mode ("draft" in the names), RFC 4271 §6.8, RFC 5882 §4.1, RFC 9384.
 """
 
-
 from __future__ import annotations
 
 import math
