@@ -144,9 +144,14 @@ class BfdDown:
 class BfdGate:
     """Whether BFD lets a session come up; an Established one is not touched (that is BfdDown's).
 
-    While ``closed`` a connection goes no further than OpenSent: OPENs are exchanged, our KEEPALIVE waits. ``hold_s``:
-    for how long after the peer's OPEN, then Cease 6/10; None: without an end. ``dials`` False: we do not dial
-    meanwhile; a connection that the peer dials waits all the same.
+    While ``closed`` a connection goes no further than OpenSent: OPENs are exchanged, our KEEPALIVE waits; one that is
+    in OpenConfirm as the gate closes gets Cease 6/10. ``hold_s``: for how long after the peer's OPEN, then Cease 6/10;
+    the wait ends before the negotiated hold time at the latest (``pending``), which is all that ends it with None.
+    ``dials`` False: we do not dial meanwhile; a connection that the peer dials waits all the same. When the gate opens
+    what waits goes on, or else we dial, both at once; an idle hold for another reason is kept.
+
+    The last gate holds, also for later sessions, and before the first it is open. ``reason``: BFD's state in words,
+    without times, for causes and ``PeerStatus.gate``.
     """
 
     closed: bool

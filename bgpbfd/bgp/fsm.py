@@ -1,6 +1,7 @@
 """One TCP connection's part of the BGP state machine: RFC 4271 §8.
 
-RFC 6608 and RFC 4486 (subcodes), RFC 8538 (hard reset), RFC 8654, RFC 2918, RFC 7313, RFC 9687 (send hold timer).
+RFC 6608 and RFC 4486 (subcodes), RFC 8538 (hard reset), RFC 8654, RFC 2918, RFC 7313, RFC 9687 (``send_hold``),
+draft-ietf-idr-bgp-bfd-strict-mode (``pending``).
 
 RFC 4271 §8.2 gives every connection a state machine of its own. Here a connection lives from its dial (Connect) or
 its acceptance (OpenSent) to its end, which is final (Idle). What spans connections is the neighbor's and lives in
@@ -10,11 +11,11 @@ its acceptance (OpenSent) to its end, which is final (Idle). What spans connecti
 from __future__ import annotations
 
 import random
-from enum import Enum, auto
 from typing import Final, Protocol
 
 from bgpbfd.bgp.events import (
     Action,
+    BfdGate,
     Cause,
     CauseKind,
     Close,
@@ -28,8 +29,10 @@ from bgpbfd.bgp.events import (
     UpdateReceived,
 )
 from bgpbfd.bgp.negotiate import STANDARD_MAX_LENGTH, Negotiated, PeerSettings, our_open, validate_open
+from bgpbfd.bgp.pending import COLLISION_WAIT, LARGE_HOLD_TIME, Collision, Pending
 from bgpbfd.bgp.recovery import jittered
 from bgpbfd.bgp.retention import hardened, told
+from bgpbfd.bgp.send_hold import HOLD_GRACE, SendHold
 from bgpbfd.bgp.tally import SESSION_RESET, SHOWN_OCTETS, TYPE_NAMES, Tally
 from bgpbfd.core import SECOND, Family, Instant, Micros
 from bgpbfd.wire.iana import CeaseSubcode, ErrorCode, FsmSubcode, MessageType
@@ -50,11 +53,7 @@ from bgpbfd.wire.messages import (
 from bgpbfd.wire.notification_text import describe_notification
 from bgpbfd.wire.update import UpdateContext, UpdateFault, decode_update
 
-LARGE_HOLD_TIME: Final[Micros] = 240 * SECOND  # RFC 4271 §8.2.2: "a value of 4 minutes is suggested"
-HOLD_GRACE: Final[Micros] = SECOND
-COLLISION_WAIT: Final[Micros] = 2 * SECOND
 MIN_KEEPALIVE_GAP: Final[Micros] = SECOND  # RFC 4271 §4.4: not more than one a second
-MIN_SEND_HOLD: Final[Micros] = 480 * SECOND  # RFC 9687 §4: 8 minutes or twice the hold time, whichever is longer
 
 _UPDATE = int(MessageType.UPDATE)
 _TYPE = 18  # RFC 4271 §4.1: where a message has its type
@@ -66,18 +65,11 @@ _UNEXPECTED = {
 }
 
 
-class Collision(Enum):
-    """What a good OPEN means to its connection, RFC 4271 §6.8."""
-
-    NONE = auto()
-    LOST = auto()
-    WAIT = auto()  # it would lose against one whose OPEN has yet to come
-
-
 class Owner(Protocol):
     """The neighbor that a connection belongs to."""
 
     tally: Tally
+    gate: BfdGate
 
     def emit(self, action: Action) -> None: ...
 
@@ -132,9 +124,7 @@ class Connection:
         self.connect_deadline: Instant | None = None
         self.hold_deadline: Instant | None = None
         self.keepalive_deadline: Instant | None = None
-        self.waiting_until: Instant | None = None  # of Collision.WAIT
-        self.stalled_since: Instant | None = None  # the kernel takes nothing of what is to be sent
-        self._early_keepalive = False
+        self.pending: Pending | None = None  # the OPEN is accepted, and our KEEPALIVE kept back
         self._rng = rng
         self._owner = owner
         self._tally = owner.tally
@@ -142,8 +132,17 @@ class Connection:
         self._hold: Micros = LARGE_HOLD_TIME
         self._keepalive_sent_at: Instant | None = None
         self._hold_graced = False
-        self._send_respite: Micros = 0
+        self._send_hold = SendHold()
         self._restarting = False
+
+    @property
+    def accepted(self) -> bool:
+        """The peer's OPEN has come and was good."""
+        return self.pending is not None or self.state >= State.OPEN_CONFIRM
+
+    @property
+    def waits_for_bfd(self) -> bool:
+        return self.pending is not None and self._owner.gate.closed
 
     # -- TCP ---------------------------------------------------------------------------------------------
 
@@ -171,7 +170,7 @@ class Connection:
         if self.state is State.CONNECT:
             self._ended(Cause(CauseKind.CONNECTION_FAILED, f"cannot connect: {error}", now), now)
         else:
-            self._ended(Cause(CauseKind.CONNECTION_LOST, f"connection lost: {error}", now), now)
+            self._ended(Cause(CauseKind.CONNECTION_LOST, f"connection lost: {error}{self._meanwhile()}", now), now)
 
     # -- ending from this side -----------------------------------------------------------------------------
 
@@ -198,10 +197,10 @@ class Connection:
     def next_deadline(self) -> Instant | None:
         deadlines = (
             self.connect_deadline,
-            self.waiting_until,
+            self.pending.collision_until if self.pending is not None else None,
             self.hold_deadline,
             self.keepalive_deadline,
-            self._send_hold_deadline(),
+            self._send_hold.deadline(self._hold if self.state is State.ESTABLISHED else 0),
         )
         return min((d for d in deadlines if d is not None), default=None)
 
@@ -214,8 +213,9 @@ class Connection:
             waited: dict[str, str | int | float] = {"waited_s": round((now - self.dialled_at) / SECOND, 1)}
             self.abandon(Cause(CauseKind.CONNECTION_FAILED, "cannot connect: no answer", now, facts=waited), now)
             return
-        if self.waiting_until is not None and now >= self.waiting_until:
-            self.proceed(now)
+        collision_until = self.pending.collision_until if self.pending is not None else None
+        if collision_until is not None and now >= collision_until:
+            self.end_collision_wait(now)
         if self.hold_deadline is not None and now >= self.hold_deadline:
             if now - self.hold_deadline >= HOLD_GRACE and not self._hold_graced:
                 # DEVIATES RFC 4271 §8.2.2 event 10: this late it was us who slept, and what the peer sent meanwhile
@@ -225,7 +225,11 @@ class Connection:
             else:
                 self._hold_timer_expires(now)
                 return
-        if self._send_hold_timer(now):
+        overdue = self._send_hold.expired(self._hold if self.state is State.ESTABLISHED else 0, now)
+        if overdue is not None:
+            # Event 29: "logs an error message …, drops the TCP connection"; the NOTIFICATION is optional,
+            # and would only queue up behind what is not taken.
+            self.abandon(overdue, now)
             return
         if self.keepalive_deadline is not None and now >= self.keepalive_deadline:
             # Event 11, OpenConfirm and Established: "sends a KEEPALIVE message, restarts its KeepaliveTimer".
@@ -234,43 +238,24 @@ class Connection:
     def _hold_timer_expires(self, now: Instant) -> None:
         # Event 10, OpenSent, OpenConfirm, Established: "sends a NOTIFICATION message with the error code Hold Timer
         # Expired, … drops the TCP connection".
+        if self.pending is not None:
+            self.cease(CeaseSubcode.BFD_DOWN, self.pending.bfd_overdue(self._owner.gate, now), now)
+            return
         if self.state is State.OPEN_SENT:
             text = f"no OPEN for {LARGE_HOLD_TIME // SECOND} s"
         else:
             text = f"no KEEPALIVE or UPDATE for {self._hold // SECOND} s (hold time)"
+        if self.state is State.OPEN_CONFIRM and self.negotiated is not None and self.negotiated.bfd_strict:
+            text += "; the peer's BFD may not be up (strict mode)"
         notification = Notification(ErrorCode.HOLD_TIMER_EXPIRED, 0)
         self._notify(notification, self._cause(CauseKind.HOLD_TIMER_EXPIRED, text, notification, now), now)
 
     def send_stalled(self, since: Instant) -> None:
         """Nothing of what is to be sent has been taken since then (RFC 9687 §3)."""
-        self.stalled_since = since
-        self._send_respite = 0
+        self._send_hold.stalled(since)
 
     def send_resumed(self) -> None:
-        self.stalled_since = None
-
-    def _send_hold_deadline(self) -> Instant | None:
-        # RFC 9687 §4: the timer runs in Established alone, and not at hold time 0.
-        if self.stalled_since is None or self.state is not State.ESTABLISHED or not self._hold:
-            return None
-        return self.stalled_since + max(MIN_SEND_HOLD, 2 * self._hold) + self._send_respite
-
-    def _send_hold_timer(self, now: Instant) -> bool:
-        """True when it has expired and the connection is at its end."""
-        deadline = self._send_hold_deadline()
-        if deadline is None or now < deadline:
-            return False
-        if now - deadline >= HOLD_GRACE and not self._send_respite:
-            # As with the hold timer: after a sleep of ours the kernel may just be taking more.
-            self._send_respite = now - deadline + HOLD_GRACE
-            return False
-        assert self.stalled_since is not None
-        # Event 29: "logs an error message …, drops the TCP connection"; the NOTIFICATION is optional, and would only
-        # queue up behind what is not taken.
-        seconds = (now - self.stalled_since) // SECOND
-        text = f"Send Hold Timer Expired: the peer has taken nothing of what is to be sent for {seconds} s"
-        self.abandon(Cause(CauseKind.SEND_HOLD_TIMER_EXPIRED, text, now), now)
-        return True
+        self._send_hold.resumed()
 
     # -- receiving -----------------------------------------------------------------------------------------
 
@@ -315,10 +300,13 @@ class Connection:
         elif kind is MessageType.KEEPALIVE and self.state is State.ESTABLISHED:
             # Event 26: "restarts its HoldTimer, if the negotiated HoldTime value is non-zero".
             self._restart_hold(now)
-        elif kind is MessageType.OPEN and self.state is State.OPEN_SENT and self.waiting_until is None:
+        elif kind is MessageType.OPEN and self.state is State.OPEN_SENT and self.pending is None:
             self._open(body, now)
-        elif kind is MessageType.KEEPALIVE and self.waiting_until is not None:
-            self._early_keepalive = True  # event 26, taken up in OpenConfirm
+        elif kind is MessageType.KEEPALIVE and self.pending is not None:
+            # Event 26, taken up in OpenConfirm; draft-ietf-idr-bgp-bfd-strict-mode §8.5.6.
+            if self.pending.confirmed_at is None:
+                self.pending.confirmed_at = now
+                self.advance(now)
         elif kind is MessageType.ROUTE_REFRESH and self.state is State.ESTABLISHED:
             self._route_refresh(body)
         else:
@@ -332,27 +320,52 @@ class Connection:
         negotiated = validate_open(self.settings, decode_open(body), plain=self.plain, restarting=self._restarting)
         self.negotiated = negotiated
         self._reader.extended = negotiated.receive_max_length > STANDARD_MAX_LENGTH
-        match self._owner.opened(self, negotiated, now):
-            case Collision.NONE:
-                self.proceed(now)
-            case Collision.WAIT:
-                # RFC 4271 §6.8 leaves a connection in OpenSent to its OPEN. Were this one Established before it comes,
-                # one end might drop it as the loser and the other end the other one as the later.
-                self.waiting_until = now + COLLISION_WAIT
-            case Collision.LOST:
-                pass
+        verdict = self._owner.opened(self, negotiated, now)
+        if verdict is Collision.LOST:
+            return
+        self.pending = Pending(now, negotiated.hold_time_s * SECOND)
+        if verdict is Collision.WAIT:
+            # RFC 4271 §6.8 leaves a connection in OpenSent to its OPEN. Were this one Established before it comes, one
+            # end might drop it as the loser and the other end the other one as the later.
+            self.pending.collision_until = now + COLLISION_WAIT
+        self.advance(now)
 
-    def proceed(self, now: Instant) -> None:
-        """The OPEN is accepted: from OpenSent to OpenConfirm."""
-        assert self.negotiated is not None
-        self.waiting_until = None
-        self._hold = self.negotiated.hold_time_s * SECOND
+    def end_collision_wait(self, now: Instant) -> None:
+        """The other connection is gone, or its OPEN has been waited for long enough."""
+        if self.pending is not None:
+            self.pending.collision_until = None
+            self.advance(now)
+
+    def advance(self, now: Instant) -> None:
+        """Go on to OpenConfirm with an accepted OPEN, unless something keeps it back (any more)."""
+        pending = self.pending
+        if pending is None:
+            return
+        if self._owner.gate.closed:
+            # draft-ietf-idr-bgp-bfd-strict-mode §8.5.5: "DOES NOT send a KEEPALIVE message, and DOES NOT start the
+            # KeepaliveTimer, … stays in OpenSent state". DEVIATES: not only where both ends offered capability 74, see
+            # ``connections``.
+            pending.waited_for_bfd = True
+            self.hold_deadline = pending.bfd_deadline(self._owner.gate)
+            self._hold_graced = False
+        elif pending.collision_until is not None:
+            self.hold_deadline = None  # that wait has an end of its own
+        else:
+            self._proceed(pending, now)
+
+    def _proceed(self, pending: Pending, now: Instant) -> None:
+        """From OpenSent to OpenConfirm, and on where the peer's KEEPALIVE is here already."""
+        self.pending = None
+        self._hold = pending.hold
         # DEVIATES RFC 4271 §8.2.2: at hold time 0 the large value stays until Established, lest a peer that never
-        # sends its KEEPALIVE holds OpenConfirm for ever.
+        # sends its KEEPALIVE holds OpenConfirm for ever. In strict mode the peer's BFD may come up later than ours, so
+        # that the hold time begins here, not at its OPEN (DEVIATES draft §8.5.5).
         self.hold_deadline = now + (self._hold or LARGE_HOLD_TIME)
+        self._hold_graced = False
         self._send_keepalive(now)
-        self._enter(State.OPEN_CONFIRM, "OPEN accepted", now)
-        if self._early_keepalive:
+        words = "the wait for BFD is over" if pending.waited_for_bfd else "OPEN accepted"
+        self._enter(State.OPEN_CONFIRM, words, now)
+        if pending.confirmed_at is not None:
             self._restart_hold(now)
             self._establish(now)
 
@@ -392,7 +405,7 @@ class Connection:
     def _notification(self, notification: Notification, now: Instant) -> None:
         # Events 24, 25: "drops the TCP connection"; §6.4: never answered. DEVIATES RFC 4271 §8.2.2 OpenSent, which
         # would answer event 25 with an FSM error.
-        text = f"peer sent {describe_notification(notification)}"
+        text = f"peer sent {describe_notification(notification)}{self._meanwhile()}"
         self._tally.notification(notification, sent=False)
         self._owner.emit(NotificationSeen(sent=False, notification=notification))
         self.abandon(self._cause(CauseKind.NOTIFICATION_RECEIVED, text, notification, now), now)
@@ -470,8 +483,11 @@ class Connection:
 
     def _ended(self, cause: Cause, now: Instant) -> None:
         was, self.state = self.state, State.IDLE
-        self.connect_deadline = self.hold_deadline = self.keepalive_deadline = self.waiting_until = None
+        self.connect_deadline = self.hold_deadline = self.keepalive_deadline = self.pending = None
         self._owner.ended(self, was, cause, now)
+
+    def _meanwhile(self) -> str:
+        return " while BFD was waited for (strict mode)" if self.waits_for_bfd else ""
 
     def _cause(self, kind: CauseKind, text: str, notification: Notification, now: Instant) -> Cause:
         data = notification.data

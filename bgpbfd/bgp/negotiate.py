@@ -1,7 +1,8 @@
 """The OPEN: what we offer, what we take, what is then in force.
 
 RFC 4271 §6.2, RFC 5492, RFC 6286, RFC 6793, RFC 7607, and what capabilities say: RFC 2918 and RFC 7313 (refresh),
-RFC 4724 and RFC 8538 (graceful restart), RFC 7911 (ADD-PATH), RFC 8654, RFC 8950 (next hops), RFC 9234 (roles).
+RFC 4724 and RFC 8538 (graceful restart), RFC 7911 (ADD-PATH), RFC 8654, RFC 8950 (next hops), RFC 9234 (roles),
+draft-ietf-idr-bgp-bfd-strict-mode.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Final
 
 from bgpbfd.core import AFI_IPV6, IPV4_UNICAST, SAFI_UNICAST, Family
 from bgpbfd.wire.capabilities import (
+    BFD_STRICT,
     ENHANCED_ROUTE_REFRESH,
     EXTENDED_MESSAGE,
     ROLE_NAMES,
@@ -178,6 +180,7 @@ def validate_open(
         restart_notification=_notifies(mutual) and _notifies(offered),
         role=_our_role(settings),
         remote_role=remote_role,
+        bfd_strict=mutual.bfd_strict and offered.bfd_strict,  # draft-ietf-idr-bgp-bfd-strict-mode §6
     )
 
 
@@ -198,6 +201,8 @@ def _our_capabilities(settings: PeerSettings, restarting: bool) -> tuple[Capabil
     unicast = [family for family in settings.families if family.safi == SAFI_UNICAST]
     if ways and unicast:
         capabilities.append(add_path([(family, ways) for family in unicast]))
+    if settings.bfd_strict:
+        capabilities.append(BFD_STRICT)
     return tuple(capabilities)
 
 

@@ -2,20 +2,19 @@
 
 RFC 4271 §8.2 gives each TCP connection a state machine; ``fsm.Connection`` is one. The neighbor owns what spans them:
 Idle, Active and the ConnectRetryTimer, of which it has one, and at most one connection a direction that is not yet
-Established, beside the Established one.
+Established, beside the Established one. Here are the events; ``connections`` has collisions, dialling and BFD's gate.
 
 What follows a failure is in ``recovery``.
 """
 
 from __future__ import annotations
 
-import random
 import traceback
-from typing import Final, assert_never
+from typing import assert_never
 
+from bgpbfd.bgp.connections import Connections
 from bgpbfd.bgp.events import (
     Action,
-    AttemptFailed,
     AutomaticStop,
     BfdDown,
     BfdGate,
@@ -25,7 +24,6 @@ from bgpbfd.bgp.events import (
     Close,
     ConnId,
     DataReceived,
-    Dial,
     Event,
     ManualStart,
     ManualStop,
@@ -36,47 +34,29 @@ from bgpbfd.bgp.events import (
     SendStalled,
     SendUpdates,
     SessionDown,
-    SessionUp,
     State,
-    StateChanged,
     TcpConnectionConfirmed,
     TcpConnectionFails,
     TcpCrAcked,
     TimerExpired,
 )
-from bgpbfd.bgp.fsm import COLLISION_WAIT, Collision, Connection
-from bgpbfd.bgp.negotiate import Negotiated, PeerSettings, can_be_plain
-from bgpbfd.bgp.recovery import Recovery, Retry, jittered, recovery_from, refused_capabilities
-from bgpbfd.bgp.retention import keeps_ours, retained
-from bgpbfd.bgp.status import PeerStatus, open_changes
-from bgpbfd.core import MILLISECOND, SECOND, Instant, Micros, PeerId
+from bgpbfd.bgp.fsm import Connection
+from bgpbfd.bgp.negotiate import PeerSettings
+from bgpbfd.bgp.pending import COLLISION_WAIT
+from bgpbfd.bgp.recovery import Recovery
+from bgpbfd.bgp.retention import keeps_ours
+from bgpbfd.bgp.status import open_changes
+from bgpbfd.core import Instant
 from bgpbfd.wire.iana import CeaseSubcode, ErrorCode
 from bgpbfd.wire.messages import Notification, encode_notification, encode_shutdown_communication
-
-MIN_CONNECT_TIME: Final[Micros] = 3 * SECOND  # a dial is given this long even where retries are quicker
-STALE_DIAL: Final[Micros] = 250 * MILLISECOND  # BFD Up replaces a dial that is this old: its SYN was lost
 
 _COMMUNICABLE = (CeaseSubcode.ADMINISTRATIVE_SHUTDOWN, CeaseSubcode.ADMINISTRATIVE_RESET)  # RFC 9003 §2
 
 
-class Peer(PeerStatus):
+class Peer(Connections):
     """The core of one neighbor; PeerStatus is what the shell reads of it."""
 
-    def __init__(self, peer_id: PeerId, settings: PeerSettings, rng: random.Random) -> None:
-        super().__init__(peer_id, settings, Retry(rng))
-        self._rng = rng
-        self._last_conn: ConnId = 0
-        self._out: list[Action] = []
-        self._recovery: Recovery | None = None  # what an end on our own decision is followed by
-        self._plain_open = False
-        self._restarting_until: Instant | None = None
-        self._untold: int | None = None  # the session that is up to the shell: its SessionDown has to come
-
     # -- the core ------------------------------------------------------------------------------------------
-
-    def new_connection_id(self) -> ConnId:
-        self._last_conn += 1
-        return self._last_conn
 
     def next_deadline(self) -> Instant | None:
         deadlines = [c.next_deadline() for c in self._connections.values()]
@@ -124,7 +104,7 @@ class Peer(PeerStatus):
             case BfdDown():
                 self._bfd_down(event, now)
             case BfdGate():
-                pass
+                self._change_gate(event, now)
             case SendRouteRefresh():
                 self._send_route_refresh(event, now)
             case Reconfigure():
@@ -210,10 +190,7 @@ class Peer(PeerStatus):
             self.tally.discard("BFD event of a neighbor that is to stay away")
             return
         self._retry.end_idle_hold()
-        for connection in list(self._connections.values()):
-            if connection.state is State.CONNECT and now - connection.dialled_at >= STALE_DIAL:
-                self._forget(connection)
-        self._dial(now)
+        self._dial_afresh(now)
         self._sync("BFD is up", now)
 
     def _bfd_down(self, event: BfdDown, now: Instant) -> None:
@@ -242,10 +219,7 @@ class Peer(PeerStatus):
             self._retry.reset()
             self._dial(now)
         elif settings.passive or settings.dynamic:
-            self._retry.attempt_at = None
-            for connection in list(self._connections.values()):
-                if connection.state is State.CONNECT:
-                    self._forget(connection)
+            self._give_up_dials()
         elif old.passive or old.dynamic:
             self._retry.end_idle_hold()
             self._dial(now)
@@ -273,17 +247,6 @@ class Peer(PeerStatus):
         return session.negotiated is not None and keeps_ours(session.settings, session.negotiated)
 
     # -- TCP -----------------------------------------------------------------------------------------------
-
-    def _dial(self, now: Instant) -> None:
-        """Dial unless that is not wanted or not needed now."""
-        if not self.admin_up or not self._dials():
-            return
-        if any(c.outgoing or c.state >= State.OPEN_CONFIRM for c in self._connections.values()):
-            return
-        self._retry.attempt_at = None
-        connection = self._new_connection(self.new_connection_id(), outgoing=True)
-        self._out.append(Dial(connection.conn))
-        connection.dialling(max(self._retry_time(), MIN_CONNECT_TIME), now)
 
     def _dialled(self, event: TcpCrAcked, now: Instant) -> None:
         connection = self._connections.get(event.conn)
@@ -338,121 +301,6 @@ class Peer(PeerStatus):
         self.tally.sent("notification", now)
         self.tally.notification(rejected, sent=True)
 
-    # -- what connections tell (fsm.Owner) -----------------------------------------------------------------
-
-    def emit(self, action: Action) -> None:
-        self._out.append(action)
-
-    def restarting(self, now: Instant) -> bool:
-        return self.generation == 0 and self._restarting_until is not None and now < self._restarting_until
-
-    def entered(self, connection: Connection, reason: str, now: Instant) -> None:
-        self._sync(reason, now)
-
-    def opened(self, connection: Connection, negotiated: Negotiated, now: Instant) -> Collision:
-        """RFC 4271 §6.8, for ``connection`` whose OPEN has just been found good."""
-        self.capabilities_received = negotiated.capabilities_received
-        wins = connection.outgoing is self._we_dominate(connection, negotiated)
-        verdict = Collision.NONE
-        for other in list(self._connections.values()):
-            if other is connection:
-                continue
-            if other.state is State.CONNECT:
-                self._forget(other)
-            elif other.state is State.ESTABLISHED:
-                self._dump(connection, "a session is established already", now)
-                return Collision.LOST
-            elif other.state is State.OPEN_SENT and other.waiting_until is None:
-                if not wins:
-                    verdict = Collision.WAIT
-            elif wins:
-                self._dump(other, "the other connection is the one to keep", now)
-            else:
-                self._dump(connection, "the other connection is the one to keep", now)
-                return Collision.LOST
-        self._retry.attempt_at = None
-        self._retry.end_idle_hold()
-        return verdict
-
-    def established(self, connection: Connection, now: Instant) -> int:
-        assert connection.negotiated is not None
-        assert connection.local is not None
-        assert connection.remote is not None
-        self.generation += 1
-        self._session = connection
-        self.established_conn = connection.conn
-        self.established_at = now
-        assert connection.context is not None
-        self._untold = self.generation
-        self._out.append(
-            SessionUp(
-                self.generation,
-                connection.conn,
-                connection.negotiated,
-                connection.local,
-                connection.remote,
-                connection.context,
-            )
-        )
-        return self.generation
-
-    def ended(self, connection: Connection, was: State, cause: Cause, now: Instant) -> None:
-        del self._connections[connection.conn]
-        if cause.kind is not CauseKind.COLLISION:
-            self.last_cause = cause
-            self._plain_open = refused_capabilities(cause) and not connection.plain and can_be_plain(self.settings)
-        if connection is self._session:
-            assert self.established_at is not None
-            self._retry.lasted(now - self.established_at)
-            self._session = None
-            self.established_conn = None
-            self.established_at = None
-            self.flaps += 1
-            self.last_session_cause = cause
-            assert connection.negotiated is not None
-            families, seconds = retained(connection.settings, connection.negotiated, cause)
-            self._out.append(SessionDown(connection.generation, cause, families, seconds))
-            self._untold = None
-        else:
-            self._out.append(AttemptFailed(cause))
-        if self.admin_up and self._recovery is None:
-            self._release_waiting(now)
-        if self.admin_up and not any(c.state >= State.OPEN_CONFIRM for c in self._connections.values()):
-            if connection.timed_out:
-                self._dial(now)  # RFC 4271 §8.2.2 Connect, event 9: dials anew, "stays in the Connect state"
-            else:
-                self._plan(self._recovery or recovery_from(cause), was, now)
-        self._sync(cause.text, now)
-
-    def _release_waiting(self, now: Instant) -> None:
-        """Whom a connection waited for is gone."""
-        waiting = [c for c in self._connections.values() if c.waiting_until is not None]
-        awaited = [c for c in self._connections.values() if c.state is State.OPEN_SENT and c.waiting_until is None]
-        if waiting and not awaited:
-            waiting[0].proceed(now)
-
-    def _we_dominate(self, connection: Connection, negotiated: Negotiated) -> bool:
-        # RFC 4271 §6.8, RFC 6286 §2.3: the higher identifier, as an unsigned number; at a tie the higher AS.
-        ours = (connection.settings.router_id, connection.settings.local_asn)
-        return ours > (negotiated.remote_router_id, negotiated.remote_asn)
-
-    def _dump(self, loser: Connection, text: str, now: Instant) -> None:
-        cause = Cause(CauseKind.COLLISION, f"connection collision: {text}", now)
-        loser.cease(CeaseSubcode.CONNECTION_COLLISION, cause, now)
-
-    # -- retrying ------------------------------------------------------------------------------------------
-
-    def _plan(self, recovery: Recovery, was: State, now: Instant) -> None:
-        # Where a dial is out it is being tried already.
-        dials = self._dials() and not any(c.outgoing for c in self._connections.values())
-        self._retry.plan(recovery, was, int(self.settings.connect_retry_s * SECOND), dials, now)
-
-    def _dials(self) -> bool:
-        return not (self.settings.passive or self.settings.dynamic)
-
-    def _retry_time(self) -> Micros:
-        return jittered(int(self.settings.connect_retry_s * SECOND), self._rng)
-
     def _timers(self, now: Instant) -> None:
         for connection in list(self._connections.values()):
             connection.timers(now)
@@ -480,32 +328,6 @@ class Peer(PeerStatus):
             self._session.send_route_refresh(event.family, now)
 
     # -- helpers -------------------------------------------------------------------------------------------
-
-    def _new_connection(self, conn: ConnId, *, outgoing: bool) -> Connection:
-        plain = self._plain_open and can_be_plain(self.settings)
-        connection = Connection(conn, self.settings, self._rng, self, outgoing=outgoing, plain=plain)
-        self._connections[conn] = connection
-        return connection
-
-    def _forget(self, connection: Connection) -> None:
-        """Give up a dial that has become needless."""
-        del self._connections[connection.conn]
-        self._out.append(Close(connection.conn, linger=False))
-
-    def _sync(self, reason: str, now: Instant) -> None:
-        """The neighbor's state is its most advanced connection's; without one Active, or Idle in a hold or stopped."""
-        leader = self._leader()
-        if leader is not None:
-            state = leader.state
-        elif self.admin_up and not self._retry.idle:
-            # DEVIATES RFC 4271 §8.2.2, which passes through Idle and an automatic start: to wait for the
-            # ConnectRetryTimer and to listen meanwhile is what Active is.
-            state = State.ACTIVE
-        else:
-            state = State.IDLE
-        if state is not self.state:
-            old, self.state, self.state_since = self.state, state, now
-            self._out.append(StateChanged(old, state, reason))
 
     def _internal_error(self, now: Instant) -> None:
         trace = traceback.format_exc()

@@ -56,8 +56,9 @@ def retained(settings: PeerSettings, negotiated: Negotiated, cause: Cause) -> tu
         ):
             keeps = False  # our own decision
         case CauseKind.BFD_DOWN:
-            # DEVIATES RFC 5882 §4.3, by which a BFD session that shares the peer's fate would not abort its restart:
-            # what was learned over a path that has failed is not to be announced any longer.
+            # RFC 5882 §4.3 is about a restart that is in progress: whether BFD Down aborts that, by the C bits of both
+            # ends ("control_plane_independent" in the cause's facts), is the engine's matter. Here BFD was the first to
+            # tell that the path has failed: what was learned over it is not to be announced any longer.
             keeps = False
         case CauseKind.INTERNAL_ERROR:
             keeps = False  # DEVIATES RFC 8538 §4: what the peer sent may be what broke us

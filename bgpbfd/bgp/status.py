@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Final
 
-from bgpbfd.bgp.events import Cause, ConnId, Endpoint, State
+from bgpbfd.bgp.events import BfdGate, Cause, ConnId, Endpoint, State
 from bgpbfd.bgp.fsm import Connection
 from bgpbfd.bgp.negotiate import Negotiated, PeerSettings
 from bgpbfd.bgp.recovery import Retry
@@ -27,6 +27,7 @@ class PeerStatus:
         self.state = State.IDLE
         self.state_since: Instant = 0
         self.admin_up = False
+        self.gate = BfdGate(closed=False)  # what BFD said last; it outlives sessions, stops and configurations
         self.generation = 0
         self.established_conn: ConnId | None = None
         self.established_at: Instant | None = None
@@ -46,6 +47,18 @@ class PeerStatus:
     def refuses(self) -> bool:
         """The neighbor's connections are not taken until an idle hold ends, which followed an Established session."""
         return self._retry.refuses
+
+    @property
+    def waiting_for_bfd(self) -> bool:
+        """BFD alone keeps the session back: an accepted OPEN waits for it, or we do not dial before it is Up.
+
+        draft-ietf-idr-bgp-bfd-strict-mode §11: the sub-states are to be seen. ``gate.reason`` says what is the matter.
+        """
+        if not self.admin_up or not self.gate.closed:
+            return False
+        if any(c.waits_for_bfd for c in self._connections.values()):
+            return True
+        return self._muted and self._is_to_dial and not self._retry.idle and not self._connections
 
     @property
     def negotiated(self) -> Negotiated | None:
@@ -103,6 +116,14 @@ class PeerStatus:
     @property
     def notifications_received(self) -> dict[str, int]:
         return self.tally.notifications_received
+
+    @property
+    def _is_to_dial(self) -> bool:
+        return not (self.settings.passive or self.settings.dynamic)
+
+    @property
+    def _muted(self) -> bool:
+        return self.gate.closed and not self.gate.dials
 
     def _leader(self) -> Connection | None:
         return max(self._connections.values(), key=lambda c: c.state, default=None)

@@ -1,7 +1,8 @@
 """Capabilities of the OPEN (RFC 5492): raw TLVs and what they say.
 
-RFC 2918, RFC 4724, RFC 4760 §8, RFC 6793, RFC 7313, RFC 7911, RFC 8538, RFC 8654, RFC 8950, RFC 9234. A capability
-whose value has the wrong length is not in force; it is kept for display.
+RFC 2918, RFC 4724, RFC 4760 §8, RFC 6793, RFC 7313, RFC 7911, RFC 8538, RFC 8654, RFC 8950, RFC 9234,
+draft-ietf-idr-bgp-bfd-strict-mode. A capability whose value has the wrong length is not in force; it is kept for
+display.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Capability(NamedTuple):
 ROUTE_REFRESH = Capability(CapabilityCode.ROUTE_REFRESH)
 ENHANCED_ROUTE_REFRESH = Capability(CapabilityCode.ENHANCED_ROUTE_REFRESH)
 EXTENDED_MESSAGE = Capability(CapabilityCode.EXTENDED_MESSAGE)
+BFD_STRICT = Capability(CapabilityCode.BFD_STRICT)  # draft-ietf-idr-bgp-bfd-strict-mode §5: code 74, length 0
 
 ROLE_NAMES = {0: "provider", 1: "route server", 2: "route server client", 3: "customer", 4: "peer"}
 _ADD_PATH_NAMES = {1: "receive", 2: "send", 3: "both"}

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from bgpbfd.bgp.events import (
     Action,
+    BfdGate,
     CauseKind,
     Close,
     ConnId,
@@ -71,10 +72,13 @@ class Side:
         self.peer = Peer("peer", self.settings, random.Random(self.wire.rng.random()))
         self.pipes: dict[ConnId, Pipe] = {}
         self.up: int | None = None
+        self.gate = BfdGate(closed=False)
         self.seen_state = State.IDLE
 
     def do(self, event: Event) -> None:
         now = self.wire.now
+        if isinstance(event, BfdGate):
+            self.gate = event
         actions = self.peer.handle(event, now)
         self.log += [(now, action) for action in actions]
         for action in actions:
@@ -94,7 +98,10 @@ class Side:
             case StateChanged():
                 assert action.old is self.seen_state
                 self.seen_state = action.new
+            case Dial():
+                assert self.gate.dials or not self.gate.closed, "dials before BFD is up"
             case SessionUp():
+                assert not self.gate.closed, "a session without BFD"
                 assert self.up is None, "two sessions at once"
                 self.up = action.generation
             case SessionDown():

@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 from bgpbfd.bgp.events import (
     AutomaticStop,
     BfdDown,
+    BfdGate,
     BfdUp,
     Cause,
     CauseKind,
@@ -62,11 +63,16 @@ DEEP = open_message(
     caps=CAP_MP_IPV4
     + cap_as4(65001)
     + cap_restart(0xC078, IPV4_KEPT)
-    + bytes.fromhex("4504 00010103 0506 000100010002 0901 00 4600")
+    + bytes.fromhex("4504 00010103 0506 000100010002 0901 00 4600 4a00")
 )
 GOOD = [OPEN, DEEP, KEEPALIVE, UPDATE, END_OF_RIB, REFRESH, notification(6, 4), notification(6, 9, b"\x06\x02")]
 SETTINGS_DEEP = with_settings(
-    restart_time_s=90, add_path_receive=True, add_path_send=True, extended_next_hop=True, role=BgpRole.CUSTOMER
+    restart_time_s=90,
+    add_path_receive=True,
+    add_path_send=True,
+    extended_next_hop=True,
+    role=BgpRole.CUSTOMER,
+    bfd_strict=True,
 )
 bodies = st.builds(message, st.integers(0, 6), st.binary(max_size=60))
 mutated = st.builds(
@@ -79,9 +85,12 @@ streams = st.lists(st.one_of(st.sampled_from(GOOD), bodies, mutated, st.binary(m
 
 
 @settings(max_examples=600, deadline=None)
-@given(st.sampled_from([State.OPEN_SENT, State.OPEN_CONFIRM, State.ESTABLISHED]), streams, st.booleans())
-def test_any_bytes_have_a_verdict_and_never_ours(state: State, data: bytes, deep: bool) -> None:
+@given(st.sampled_from([State.OPEN_SENT, State.OPEN_CONFIRM, State.ESTABLISHED]), streams, st.booleans(), st.booleans())
+def test_any_bytes_have_a_verdict_and_never_ours(state: State, data: bytes, deep: bool, gate: bool) -> None:
+    """``gate``: in OpenSent BFD is waited for, with the peer's OPEN here (instead of OpenConfirm) or to come."""
     driver = Driver(SETTINGS_DEEP if deep else SETTINGS)
+    if gate and state is not State.ESTABLISHED:
+        driver.do(BfdGate(closed=True))
     reach = getattr(driver, state.name.lower())
     conn = reach() if state is State.OPEN_SENT else reach(DEEP if deep else OPEN)
     actions = driver.receive(conn, data)
@@ -117,9 +126,13 @@ def cause(driver: Driver, kind: CauseKind) -> Cause:
 
 
 conns = st.integers(0, 6)
+gates = st.builds(
+    BfdGate, st.booleans(), st.sampled_from(["", "BFD is down"]), st.booleans(), st.sampled_from([None, 0, 1.5, 30])
+)
 steps = st.one_of(
     st.sampled_from(["start", "stop", "auto", "damped", "bfd-up", "bfd-down", "accept", "timer", "refresh", "updates"]),
     st.sampled_from(["restarted", "retain", "away", "away for ever"]),
+    gates,
     st.tuples(st.sampled_from(["passive", "hold"]), st.booleans()),
     st.tuples(st.sampled_from(["acked", "fails", "stalled", "long stalled", "resumed"]), conns),
     st.tuples(conns, streams),
@@ -143,6 +156,8 @@ def event_of(driver: Driver, step: object) -> Event:
             return AutomaticStop(reset, CeaseSubcode.ADMINISTRATIVE_RESET, damped=step == "damped")
         case "bfd-up":
             return BfdUp()
+        case BfdGate():
+            return step
         case "bfd-down":
             return BfdDown(cause(driver, CauseKind.BFD_DOWN))
         case "accept":
@@ -179,6 +194,7 @@ def test_any_order_of_events(script: list[object], deep: bool) -> None:
     away: float | None = None
     open_conns: set[ConnId] = set()
     up: int | None = None
+    gate = BfdGate(closed=False)
     for step in script:
         event = event_of(driver, step)
         if isinstance(event, TcpConnectionFails):
@@ -197,16 +213,19 @@ def test_any_order_of_events(script: list[object], deep: bool) -> None:
                 pass
         if away is not None and driver.now >= away:
             away = None
+        gate = event if isinstance(event, BfdGate) else gate
         for action in driver.do(event):
             match action:
                 case Dial():
                     assert away is None
+                    assert gate.dials or not gate.closed
                     open_conns.add(action.conn)
                 case Send():
                     assert action.conn in open_conns
                 case Close():
                     open_conns.discard(action.conn)
                 case SessionUp():
+                    assert not gate.closed
                     assert up is None
                     up = action.generation
                 case SessionDown():
@@ -230,5 +249,11 @@ def test_any_order_of_events(script: list[object], deep: bool) -> None:
             assert driver.peer.state is State.IDLE
         elif not driver.peer.settings.passive:  # never forgotten: something is under way or planned
             dials = {a.conn for a in driver.log if isinstance(a, Dial)}
-            trying = open_conns & dials or driver.peer.state >= State.OPEN_CONFIRM
-            assert trying or driver.peer.next_attempt_at is not None
+            trying = open_conns & dials or driver.peer.state >= State.OPEN_CONFIRM or driver.peer.waiting_for_bfd
+            muted = gate.closed and not gate.dials  # and dials when that is over
+            assert trying or driver.peer.next_attempt_at is not None or muted
+            assert not muted or driver.peer.next_attempt_at is None
+        if gate.closed:
+            assert driver.peer.state is not State.OPEN_CONFIRM
+        else:
+            assert not driver.peer.waiting_for_bfd

@@ -26,8 +26,7 @@ from bgp_harness import (
     with_settings,
 )
 
-from bgpbfd.bgp import fsm
-from bgpbfd.bgp import peer as peer_module
+from bgpbfd.bgp import connections, fsm
 from bgpbfd.bgp.events import (
     AttemptFailed,
     AutomaticStop,
@@ -669,7 +668,7 @@ def test_an_exception_of_ours_costs_this_session_and_is_told_with_its_traceback(
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "reset"), [(peer_module, "retained", False), (fsm, "hardened", True), (fsm, "told", True)]
+    ("module", "name", "reset"), [(connections, "retained", False), (fsm, "hardened", True), (fsm, "told", True)]
 )
 def test_an_exception_of_ours_at_a_session_s_end_leaves_no_session_behind(
     monkeypatch: pytest.MonkeyPatch, module: Any, name: str, reset: bool
