@@ -26,6 +26,7 @@ from bgpbfd.bfd.owner import Owner
 from bgpbfd.bfd.protocol import Settings
 from bgpbfd.bfd.senders import Senders
 from bgpbfd.bfd.sockets import DSCP_CS6, SO_TIMESTAMPNS, Kind, Listener, monotonic_us, receive_stamped
+from bgpbfd.bfd.states import Action
 from bgpbfd.core import Instant
 from bgpbfd.wire.bfd import SINGLE_HOP_TTL, Discard
 from bgpbfd.wire.echo import forwarded, pull_echo, push_echo
@@ -48,14 +49,14 @@ _PROGRAM = (
 
 
 class Echoes:
-    """``done``: a session has been given something, and may have another deadline now."""
+    """``done``: what a session wants done now that it has been given something."""
 
     def __init__(
         self,
         epoll: select.epoll,
         demux: Demultiplexer[Owner],
         senders: Senders,
-        done: Callable[[Owner], None],
+        done: Callable[[Owner, Iterable[Action]], None],
     ) -> None:
         self._epoll = epoll
         self._demux = demux
@@ -150,8 +151,7 @@ class Echoes:
             if arrival.ttl < RETURNED_TTL:
                 self._demux.discard(Discard.TTL)
             else:
-                owner.session.receive_echo(data, at)
-        self._done(owner)
+                self._done(owner, owner.session.receive_echo(data, at, until))
 
     def _read_interface(self, interface: _Interface, until: Instant) -> None:
         for packet, sender, at in interface.packets():
@@ -162,8 +162,7 @@ class Echoes:
             owner = self._demux.by_discriminator.get(echo_discriminator(echo.payload) or 0)
             if owner is not None and owner.source == socket.inet_ntop(socket.AF_INET, echo.address):
                 if echo.ttl == RETURNED_TTL:
-                    owner.session.receive_echo(echo.payload, at)
-                    self._done(owner)
+                    self._done(owner, owner.session.receive_echo(echo.payload, at, until))
                 else:
                     self._demux.discard(Discard.TTL)
             elif echo.ttl != SINGLE_HOP_TTL:

@@ -9,73 +9,19 @@ it later than thought.
 
 from __future__ import annotations
 
+from bgpbfd.bfd.deadlines import Deadlines
 from bgpbfd.bfd.protocol import Settings
 from bgpbfd.bfd.states import NEXT_STATE, Action, Transition, Transmit, TransmitEcho
-from bgpbfd.bfd.timers import LAG_US, SLOW_TX_US, detection_time, jittered
-from bgpbfd.bfd.variables import Variables
+from bgpbfd.bfd.timers import LAG_US, detection_time, jittered
 from bgpbfd.core import Instant, Micros
 from bgpbfd.wire.bfd import ControlPacket, Discard, push_control
 from bgpbfd.wire.iana import BfdDiag, BfdState
 
 
-class Session(Variables):
+class Session(Deadlines):
     """The rules that move the variables."""
 
     __slots__ = ()
-
-    # -- what the shell asks ---------------------------------------------------------------------------------
-
-    def next_deadline(self) -> Instant | None:
-        """When ``wake`` wants to be called; asking changes nothing."""
-        earliest = self.tx_due
-        expiry = self.detection_deadline()
-        if expiry is not None and (earliest is None or expiry < earliest):
-            earliest = expiry
-        if self.settings.demand or self._poll_rests or self.echo.interval_us:
-            others = (self._verify_at(), self._rest_ends_at(), self.echo.due, self._echo_deadline())
-            earliest = min((at for at in (earliest, *others) if at is not None), default=None)
-        return earliest
-
-    def detection_deadline(self) -> Instant | None:
-        """When the remote counts as silent; None with nothing to lose (no packet yet, or it is already forgotten).
-
-        In demand mode only a poll can find that out (§6.8.4).
-        """
-        if self.last_rx is None or self.remote_discriminator == 0:
-            return None
-        heard_at = max(self.last_rx, self._excused_at)
-        if self.settings.demand and self.demand_in_force:
-            return max(heard_at, self._poll_since) + self.detection_in_force_us if self.polling else None
-        return heard_at + self.detection_time_us
-
-    def judged_at(self) -> Instant | None:
-        """The earliest moment at which ``wake`` may declare the remote gone: the shell reads its sockets before it."""
-        expiry, echo = self.detection_deadline(), self._echo_deadline()
-        if expiry is None or echo is None:
-            return expiry if echo is None else echo
-        return min(expiry, echo)
-
-    def is_steady(self, packet: ControlPacket) -> bool:
-        """Whether the same packet, arriving again, would do nothing but refresh the detection timer."""
-        return (
-            self.state is BfdState.UP
-            and self.remote_state is packet.state
-            and NEXT_STATE[self.state, packet.state] is self.state
-            and not (packet.poll or packet.final)
-            and self.tx_due is not None
-            and not self.remote_demand
-            and not self.auth.active
-        )
-
-    def linger_us(self) -> Micros:
-        """How long AdminDown has to be signalled before this end may fall silent (§6.8.16): one detection time.
-
-        The greater of both directions', as in force now; ask before going AdminDown. A remote that does not hold the
-        session for up is told once, and not waited for.
-        """
-        if self.state not in {BfdState.INIT, BfdState.UP}:
-            return 0
-        return max(self.detection_time_us, self.settings.detect_mult * self.transmit_interval_us)
 
     # -- what the shell tells --------------------------------------------------------------------------------
 
@@ -146,6 +92,7 @@ class Session(Variables):
             ):
                 self._note_late(at - self.previous_rx)
             self._run_echo(now)
+            self._settle(now, actions)
             if packet.poll:
                 # §6.8.7: at once, whatever the transmission timer and the reasons for silence say.
                 self._send(now, actions, final=True)
@@ -157,11 +104,14 @@ class Session(Variables):
         self._reschedule(now)
         return actions
 
-    def receive_echo(self, payload: bytes, at: Instant) -> None:
-        """An echo packet that came back; what is none of ours is counted and thrown away."""
+    def receive_echo(self, payload: bytes, at: Instant, now: Instant) -> list[Action]:
+        """An echo packet that came back at ``at``; what is none of ours is counted and thrown away."""
+        actions: list[Action] = []
         if not self.echo.receive(payload, at):
             self.discard(Discard.ECHO)
-        self._unsettled = True  # the first one changes what is wanted of the control packets
+        else:
+            self._settle(now, actions)  # the first one changes what is wanted of the control packets
+        return actions
 
     def transmit_steady(self, now: Instant) -> bytes | None:
         """The packet that is due, where sending it once more is all that ``wake`` would do; else None, and unchanged.
@@ -223,9 +173,7 @@ class Session(Variables):
         rests = self._rest_ends_at()
         if rests is not None and now >= rests:
             self._poll_rests = False
-            self._adopt_timers(now)
-            if self.polling:
-                self._send(now, actions)
+            self._settle(now, actions)
         verify = self._verify_at()
         if verify is not None and now >= verify:
             # §6.6: the remote has been silent, as it was asked to be; whether it is still there has to be asked.
@@ -267,7 +215,10 @@ class Session(Variables):
     def change(self, settings: Settings, now: Instant) -> list[Action]:
         """New settings, never a flap: timers by §6.8.3, what else our packets say at once."""
         actions: list[Action] = []
+        demanded = self.demand_in_force
         old, self.settings = self.settings, settings
+        if demanded and not settings.demand:
+            self._excused_at = now  # the remote is silent because we asked for it, and has yet to hear otherwise
         if settings.auth != old.auth:
             self.auth.change(settings.auth)
         if _contents(settings) != _contents(old) or self._built_demand is not self.demand_in_force:
@@ -291,6 +242,7 @@ class Session(Variables):
         now: Instant,
         actions: list[Action],
         final: bool = False,
+        detection_time_us: Micros | None = None,
     ) -> None:
         """The only place where the state changes: the record, the timers that go with it, and a packet at once."""
         old = self.state
@@ -304,7 +256,7 @@ class Session(Variables):
             at=now,
             last_rx=self.last_rx,
             previous_rx=self.previous_rx,
-            detection_time_us=self.detection_in_force_us,
+            detection_time_us=self.detection_in_force_us if detection_time_us is None else detection_time_us,
             control_plane_independent=(
                 self.settings.control_plane_independent and self.remote_control_plane_independent
             ),
@@ -330,6 +282,7 @@ class Session(Variables):
         """A detection time without a packet (§6.8.4); in Down and AdminDown the remote is merely forgotten."""
         # §6.8.1 RemoteDiscr: zero, or a passive remote that restarted and we would discard each other for ever.
         # §6.8.18: a remote that said "send nothing" is spoken to again.
+        detection_us = self.detection_in_force_us  # which was that of demand mode, if the remote was Up
         self.remote_discriminator = 0
         self.remote_min_rx_us = 1
         self.remote_demand = False
@@ -337,7 +290,8 @@ class Session(Variables):
         self._packet = None
         if self.state in {BfdState.INIT, BfdState.UP}:
             blame = "local-stall" if evidence_lost else "path-loss"
-            self._enter(BfdState.DOWN, BfdDiag.CONTROL_DETECTION_TIME_EXPIRED, blame, now, actions)
+            diag = BfdDiag.CONTROL_DETECTION_TIME_EXPIRED
+            self._enter(BfdState.DOWN, diag, blame, now, actions, detection_time_us=detection_us)
         else:
             self._recompute(now)
         self._reschedule(now)
@@ -366,25 +320,6 @@ class Session(Variables):
         """We have been silent for longer than we meant: what the remote says next may be our own fault."""
         if self.last_tx is not None:
             self._stall_us, self._stall_at = now - self.last_tx, now
-
-    def _verify_at(self) -> Instant | None:
-        """Demand mode: when the next poll is due. A silent remote is found out within two detection times."""
-        if not self.settings.demand or self.polling or self.last_rx is None or not self.demand_in_force:
-            return None
-        return self.last_rx + self.detection_in_force_us
-
-    def _rest_ends_at(self) -> Instant | None:
-        """When a changed timer need not wait any longer for a packet between two polls, where none goes by itself."""
-        if not self._poll_rests or self.tx_due is not None:
-            return None
-        desired, required = self._wanted()
-        changed = (desired, required) != (self.desired_min_tx_us, self.required_min_rx_us)
-        return self._poll_rests_until if changed else None
-
-    def _echo_deadline(self) -> Instant | None:
-        """When echo packets have been away for too long; never before one has come back (a remote that returns none,
-        though it says so, is no failure: as RFC 5882 §3.3 has it of a session that was never Up)."""
-        return self.echo.deadline(self.settings.detect_mult) if self.echo.working else None
 
     def _run_echo(self, now: Instant) -> None:
         """§6.8.9: echo packets only while Up, only if the remote takes them, and no faster than it says."""
@@ -425,16 +360,15 @@ class Session(Variables):
             self.rx_in_force_us = max(self.rx_in_force_us, required)
         self._recompute(now)
 
-    def _wanted(self) -> tuple[Micros, Micros]:
-        """(DesiredMinTxInterval, RequiredMinRxInterval) as they should be now, §6.8.3."""
-        desired, required = self.settings.desired_min_tx_us, self.settings.required_min_rx_us
-        if self.state is not BfdState.UP:
-            desired = max(desired, SLOW_TX_US)
-        elif self.echo.working:
-            # "When the Echo function is active, a system SHOULD set bfd.RequiredMinRxInterval to a value of not less
-            # than one second": the echo packets find a failure sooner.
-            required = max(required, SLOW_TX_US)
-        return desired, required
+    def _settle(self, now: Instant, actions: list[Action]) -> None:
+        """Poll for what is wanted and not said yet, where no packet is due that would see to it."""
+        if self.state is not BfdState.UP or self._wanted() == (self.desired_min_tx_us, self.required_min_rx_us):
+            return
+        self._unsettled = True
+        if self.tx_due is None and not self.polling and not self._poll_rests:
+            self._adopt_timers(now)
+            self._send(now, actions)
+            self._reschedule(now)
 
     def _begin_poll(self, now: Instant) -> None:
         self.polling = self._unsettled = True

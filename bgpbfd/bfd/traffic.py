@@ -60,7 +60,7 @@ class Traffic:
         self._demux: Demultiplexer[Owner] = Demultiplexer()
         self._multihop: Demultiplexer[Owner] = Demultiplexer(multihop=True)
         self._steady: dict[bytes, Owner] = {}
-        self._echoes = Echoes(epoll, self._demux, self._senders, self._arm)
+        self._echoes = Echoes(epoll, self._demux, self._senders, self.carry_out)
         self._heap: list[tuple[Instant, int, Owner]] = []
         self._sequence = 0
         self._lost_at: Instant = 0

@@ -165,7 +165,7 @@ def echoing(min_echo_rx_us: int = 10 * MS) -> Bench:
     bench.hear(state=UP)
     bench.run(2 * MS)
     [(_, payload)] = bench.echoes
-    bench.session.receive_echo(payload, bench.now)
+    bench.take(bench.session.receive_echo(payload, bench.now, bench.now))
     return bench
 
 
@@ -177,7 +177,7 @@ def answer_echoes(bench: Bench, duration: int, rtt_us: int = 3 * MS) -> None:
     while bench.now < end:
         bench.run(rtt_us)
         for at, payload in bench.echoes[answered:]:
-            bench.session.receive_echo(payload, at + rtt_us)
+            bench.take(bench.session.receive_echo(payload, at + rtt_us, bench.now))
         answered = len(bench.echoes)
         if bench.now >= next_control:
             next_control += 40 * MS
@@ -255,7 +255,7 @@ def test_a_stall_of_ours_is_no_loss_of_echo_packets() -> None:
     bench = echoing()
     answer_echoes(bench, SECOND)
     (_, last), count = bench.echoes[-1], len(bench.echoes)
-    bench.session.receive_echo(last, bench.now)
+    bench.take(bench.session.receive_echo(last, bench.now, bench.now))
     bench.now += 100 * MS  # nobody ran: no echo went out
     bench.hear(state=UP)
     bench.take(bench.session.wake(bench.now))
@@ -284,7 +284,7 @@ def test_echo_packets_of_others_are_none_of_ours() -> None:
     for cut in range(len(payload)):
         assert not ours.receive(payload[:cut], 10)
     bench = echoing()
-    bench.session.receive_echo(b"x" * 32, bench.now)
+    bench.take(bench.session.receive_echo(b"x" * 32, bench.now, bench.now))
     assert bench.session.discards == {"echo": 1}
 
 
