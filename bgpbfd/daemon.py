@@ -29,6 +29,7 @@ from bgpbfd.control.recorder import Recorder
 from bgpbfd.control.snapshot import Refused
 from bgpbfd.core import SECOND
 from bgpbfd.io.driver import LoopTimers, SystemClock
+from bgpbfd.io.hooks import Hooks
 from bgpbfd.io.interfaces import SystemInterfaces
 from bgpbfd.io.tcp import TcpShell
 
@@ -100,6 +101,9 @@ class _Daemon:
         timers = LoopTimers(loop, clock)
         recorder = Recorder()
         recorder.subscribe(lambda event: log.record(event, clock.wall(event.at)))
+        hooks = Hooks(loop, clock, recorder)
+        hooks.configure(self._config.hooks)
+        recorder.subscribe(hooks.heard)
         connections = TcpShell(loop, clock)
         link = BfdLink(lambda event: engine.bfd_event(event))  # noqa: PLW0108 - the engine is made after it
         engine: Engine = Engine(
@@ -115,7 +119,7 @@ class _Daemon:
         connections.sink = engine
         operations = Operations(engine, self._load)
         api = ApiServer(operations, [str(address) for address in self._config.api_socket], self._config.api.unix_mode)
-        operations.on_reload(lambda config: self._follow(config, api))
+        operations.on_reload(lambda config: self._follow(config, api, hooks))
 
         recorder.add("start", f"bgpbfd {__version__} starts with {self._path}", clock.now())
         for warning in self._config.warnings:
@@ -144,7 +148,8 @@ class _Daemon:
             recorder.add("stop-failed", f"while stopping: {error!r}", clock.now(), level="error")
         # A second signal ends the wait for what the network does not take any more.
         self._stop.clear()
-        endings = {asyncio.create_task(_leave(connections, link)), asyncio.create_task(api.stop())}
+        leaving = asyncio.create_task(_leave(connections, link))
+        endings = {leaving, asyncio.create_task(api.stop()), asyncio.create_task(hooks.stop(leaving))}
         hurry = asyncio.create_task(self._stop.wait())
         waiting: set[asyncio.Task[None] | asyncio.Task[Literal[True]]] = {*endings, hurry}
         while not hurry.done() and not all(task.done() for task in endings):
@@ -200,13 +205,14 @@ class _Daemon:
             reason = f"cannot be read within {LOAD_TIMEOUT_S:.0f} s"
             raise ConfigError([Fault("", reason, str(self._path))]) from None
 
-    async def _follow(self, config: Config, api: ApiServer) -> None:
+    async def _follow(self, config: Config, api: ApiServer, hooks: Hooks) -> None:
         try:
             await api.reconfigure([str(address) for address in config.api_socket], config.api.unix_mode)
         except ListenError as error:
             raise Refused("api_socket", f"{error.name}: {error.reason}") from None
         log.configure(config.log.level, config.log.format)
         _hide_secrets(config)
+        hooks.configure(config.hooks)
 
 
 def _hide_secrets(config: Config) -> None:
