@@ -48,6 +48,7 @@ class Session(Deadlines):
         if packet.my_discriminator != self.remote_discriminator:
             self.remote_discriminator = packet.my_discriminator
             self._packet = None
+        switched_off = (packet.state is BfdState.ADMIN_DOWN) is not (self.remote_state is BfdState.ADMIN_DOWN)
         self.remote_state = packet.state
         self.remote_diag = packet.diag
         self.remote_demand = packet.demand
@@ -85,6 +86,8 @@ class Session(Deadlines):
             diag = BfdDiag.NONE if new is BfdState.UP else self.diag
             self._enter(new, diag, "", now, actions, final=packet.poll)
         else:
+            if switched_off:
+                actions.append(self._told(self.state, self.state, self.diag, "", now))
             if (
                 self.state is BfdState.UP
                 and self.previous_rx is not None
@@ -150,8 +153,10 @@ class Session(Deadlines):
         expiry = self.detection_deadline()
         if expiry is not None and now >= expiry:
             if evidence_lost and self.last_rx is not None and self._excused_at < self.last_rx:
-                # DEVIATES RFC 5880 §6.8.4: what we dropped ourselves is not held against the remote, once.
+                # DEVIATES RFC 5880 §6.8.4: what we dropped ourselves is not held against the remote, once; nor are the
+                # sequence numbers in it.
                 self._excused_at = now
+                self.auth.forget()
             else:
                 self._expire(now, evidence_lost, actions)
         if self.tx_due is not None and now >= self.tx_due:
@@ -246,21 +251,9 @@ class Session(Deadlines):
     ) -> None:
         """The only place where the state changes: the record, the timers that go with it, and a packet at once."""
         old = self.state
-        transition = Transition(
-            old=old,
-            new=new,
-            diag=diag,
-            remote_diag=self.remote_diag,
-            remote_admin_down=self.remote_state is BfdState.ADMIN_DOWN,
-            blame=blame,
-            at=now,
-            last_rx=self.last_rx,
-            previous_rx=self.previous_rx,
-            detection_time_us=self.detection_in_force_us if detection_time_us is None else detection_time_us,
-            control_plane_independent=(
-                self.settings.control_plane_independent and self.remote_control_plane_independent
-            ),
-        )
+        transition = self._told(old, new, diag, blame, now)
+        if detection_time_us is not None:
+            transition.detection_time_us = detection_time_us
         self.state = new
         self.diag = diag
         self.since = now
@@ -278,6 +271,25 @@ class Session(Deadlines):
             # §6.8.7: the contents changed, so it does not wait for the interval.
             self._send(now, actions, final=final)
 
+    def _told(self, old: BfdState, new: BfdState, diag: BfdDiag, blame: str, now: Instant) -> Transition:
+        """What is told of a change; with one state twice, that the remote has gone AdminDown or come back from it,
+        which moves nothing in Down, and is not the same to who uses the session (RFC 5882 §3.2)."""
+        return Transition(
+            old=old,
+            new=new,
+            diag=diag,
+            remote_diag=self.remote_diag,
+            remote_admin_down=self.remote_state is BfdState.ADMIN_DOWN,
+            blame=blame,
+            at=now,
+            last_rx=self.last_rx,
+            previous_rx=self.previous_rx,
+            detection_time_us=self.detection_in_force_us,
+            control_plane_independent=(
+                self.settings.control_plane_independent and self.remote_control_plane_independent
+            ),
+        )
+
     def _expire(self, now: Instant, evidence_lost: bool, actions: list[Action]) -> None:
         """A detection time without a packet (§6.8.4); in Down and AdminDown the remote is merely forgotten."""
         # §6.8.1 RemoteDiscr: zero, or a passive remote that restarted and we would discard each other for ever.
@@ -286,6 +298,7 @@ class Session(Deadlines):
         self.remote_discriminator = 0
         self.remote_min_rx_us = 1
         self.remote_demand = False
+        switched_off = self.remote_state is BfdState.ADMIN_DOWN
         self.remote_state = BfdState.DOWN
         self._packet = None
         if self.state in {BfdState.INIT, BfdState.UP}:
@@ -293,6 +306,8 @@ class Session(Deadlines):
             diag = BfdDiag.CONTROL_DETECTION_TIME_EXPIRED
             self._enter(BfdState.DOWN, diag, blame, now, actions, detection_time_us=detection_us)
         else:
+            if switched_off:
+                actions.append(self._told(self.state, self.state, self.diag, "", now))
             self._recompute(now)
         self._reschedule(now)
 

@@ -201,6 +201,12 @@ class BfdUnsolicited(msgspec.Struct, frozen=True, kw_only=True):
     settings: BfdSettings = BfdSettings(passive=True)
     max_sessions: int = 100
 
+    def admits(self, remote: str, interface: str | None) -> bool:
+        """Whether that neighbor may have a session made for it."""
+        address = ipaddress.ip_address(remote)
+        listed = any(address in ipaddress.ip_network(network) for network in self.networks)
+        return listed and self.interface in {None, interface}
+
 
 class BfdGlobal(msgspec.Struct, frozen=True, kw_only=True):
     """``[bfd]``. ``bind``: the local addresses, canonical, to take the BFD ports on."""

@@ -9,7 +9,6 @@ BFD Down is never behind it.
 
 from __future__ import annotations
 
-import functools
 import random
 import traceback
 from collections import deque
@@ -21,9 +20,10 @@ from bgpbfd.bgp.peer import Peer
 from bgpbfd.config.model import Config, PeerConfig
 from bgpbfd.config.validate import match_dynamic
 from bgpbfd.control.announcing import Announcing
-from bgpbfd.control.coupling import Coupling
+from bgpbfd.control.bfd_neighbors import BfdNeighbors, bfd_timer_keys
+from bgpbfd.control.bfd_sessions import BfdSessions
 from bgpbfd.control.learning import Learning, timer_keys
-from bgpbfd.control.neighbor import Neighbor, bfd_session, dynamic_config, peer_settings, transport_options
+from bgpbfd.control.neighbor import Neighbor, dynamic_config, peer_settings, transport_options
 from bgpbfd.control.ports import Accepted, BfdControl, Clock, Connections, Interfaces, NotTaken, Timers
 from bgpbfd.control.recorder import Recorder
 from bgpbfd.control.restarting import Restart
@@ -33,7 +33,6 @@ from bgpbfd.rib.table import Rib
 from bgpbfd.wire.iana import CeaseSubcode, ErrorCode
 from bgpbfd.wire.messages import Notification, encode_notification
 
-BFD_REGAIN: Micros = 10 * SECOND  # a session starts at 1 s intervals (RFC 5880 §6.8.3): Up takes a few of them
 REFUSED_QUIET: Micros = 60 * SECOND  # a stranger's connections are told of once in this time
 REFUSED_SOURCES = 32  # strangers told of in that time
 DYNAMIC_MAX = 1000  # neighbors made of networks, all together: whoever can connect makes one
@@ -70,6 +69,8 @@ class Engine:
         self.restart = Restart(self)
         self.announcing = Announcing(self)
         self.learning = Learning(self)
+        self.bfd_sessions = BfdSessions(self)
+        self.bfd_neighbors = BfdNeighbors(self)
         self.listen_errors: dict[str, str] = {}
         self.refused_connections = 0
         self._refused_told: dict[bytes, Instant] = {}  # by source address
@@ -104,20 +105,13 @@ class Engine:
         self._forget(neighbor)
 
     def start_bfd(self, neighbor: Neighbor) -> None:
-        if neighbor.config.bfd is not None and not neighbor.bfd_added:
-            neighbor.coupling = Coupling()
-            neighbor.bfd_added = True
-            self.bfd.add(bfd_session(neighbor.config, neighbor.config.bfd))
+        self.bfd_neighbors.start(neighbor)
 
     def stop_bfd(self, neighbor: Neighbor) -> None:
-        if neighbor.bfd_added:
-            neighbor.bfd_added = False
-            neighbor.bfd_fault = None
-            neighbor.coupling = Coupling()
-            self.bfd.remove(neighbor.id)
+        self.bfd_neighbors.stop(neighbor)
 
     def _forget(self, neighbor: Neighbor) -> None:
-        for key in (_timer_key(neighbor.id), _bfd_timer_key(neighbor.id), *timer_keys(neighbor.id)):
+        for key in (_timer_key(neighbor.id), *bfd_timer_keys(neighbor.id), *timer_keys(neighbor.id)):
             self.timers.arm(key, None, _nothing)
         self.neighbors.pop(neighbor.id, None)
 
@@ -363,69 +357,7 @@ class Engine:
     # -- what the BFD worker says ------------------------------------------------------------------------
 
     def bfd_event(self, event: bfd.Event) -> None:
-        match event:
-            case bfd.StateChange():
-                self._bfd_change(event)
-            case bfd.SessionFault():
-                neighbor = self.neighbors.get(event.key)
-                if neighbor is not None and neighbor.bfd_fault != event.error:
-                    neighbor.bfd_fault = event.error
-                    if event.error is not None:
-                        self.recorder.add(
-                            "bfd-fault", f"BFD: {event.error}", self.clock.now(), peer=event.key, level="warning"
-                        )
-            case bfd.Bound():
-                now = self.clock.now()
-                if event.error is None:
-                    self.recorder.add("bfd-listening", f"BFD listens on {event.address}", now, level="debug")
-                else:
-                    text = f"BFD cannot listen on {event.address}: {event.error}"
-                    self.recorder.add("bfd-listen-failed", text, now, level="error")
-            case bfd.Log():
-                self.recorder.add("bfd-worker", event.text, self.clock.now(), level=event.level)
-            case bfd.Ready():
-                self._bfd_worker_ready()
-            case bfd.Late() | bfd.Unsolicited():
-                pass
-            case bfd.Report():
-                pass  # the link's own business
-            case _:
-                assert_never(event)
-
-    def _bfd_worker_ready(self) -> None:
-        """A new worker: no neighbor is blamed for the old one's death, but none that is gone may hide behind it."""
-        now = self.clock.now()
-        for neighbor in self.neighbors.values():
-            if neighbor.coupling.lose_sight():
-                self.timers.arm(
-                    _bfd_timer_key(neighbor.id), now + BFD_REGAIN, functools.partial(self._bfd_not_regained, neighbor)
-                )
-
-    def _bfd_not_regained(self, neighbor: Neighbor) -> None:
-        if self.neighbors.get(neighbor.id) is neighbor and (verdict := neighbor.coupling.give_up(self.clock.now())):
-            self._bfd_verdict(neighbor, verdict)
-
-    def _bfd_verdict(self, neighbor: Neighbor, verdict: bgp.BfdUp | bgp.BfdDown) -> None:
-        self.feed(neighbor, verdict)
-        if isinstance(verdict, bgp.BfdDown):
-            self.learning.path_failed(neighbor)
-
-    def _bfd_change(self, change: bfd.StateChange) -> None:
-        neighbor = self.neighbors.get(change.key)
-        if neighbor is None or not neighbor.bfd_added:
-            return
-        verdict = neighbor.coupling.handle(change)
-        if verdict is not None:  # first the teardown, then the telling of it
-            self._bfd_verdict(neighbor, verdict)
-        kind, text, level = describe_bfd_change(change)
-        self.recorder.add(
-            kind,
-            text,
-            self.clock.now(),
-            peer=change.key,
-            level=level,
-            facts={"old": change.old, "new": change.new, "diag": change.diag, "remote_diag": change.remote_diag},
-        )
+        self.bfd_neighbors.event(event)
 
     # -- the end -----------------------------------------------------------------------------------------
 
@@ -461,25 +393,6 @@ _PLANNED = frozenset(
 def state_text(state: bgp.State) -> str:
     """The state's name as users read it: ``opensent``, ``established``."""
     return state.name.lower().replace("_", "")
-
-
-def describe_bfd_change(change: bfd.StateChange) -> tuple[str, str, str]:
-    """(event kind, words, log level) of a BFD state change."""
-    if change.new == "up":
-        return "bfd-up", "BFD is up", "info"
-    if change.new == "admin-down" or (change.new == "down" and change.remote_admin_down):
-        whose = "the neighbor" if change.remote_admin_down else "this side"
-        return "bfd-admin-down", f"BFD was switched off by {whose} (AdminDown): BGP is left alone", "info"
-    if change.old == "up":
-        silence = ""
-        if change.last_rx is not None:
-            silence = f", last packet {(change.at - change.last_rx) / SECOND:.3f} s before"
-        return "bfd-down", f"BFD went down: {change.blame or 'unknown'}{silence}", "warning"
-    return "bfd-state", f"BFD {change.old} -> {change.new}", "debug"
-
-
-def _bfd_timer_key(peer: PeerId) -> str:
-    return "bfd " + peer
 
 
 def _timer_key(peer: PeerId) -> str:

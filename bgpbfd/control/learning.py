@@ -94,14 +94,20 @@ class Learning:
         if neighbor.stale_until is not None:
             self._flush_stale(neighbor)
 
-    def path_failed(self, neighbor: Neighbor) -> None:
-        """BFD went down: what is kept of a neighbor that restarts goes as well, as it would have gone had BFD been the
-        first to tell (``bgp.retention``)."""
-        if neighbor.session is None and neighbor.stale_until is not None:
-            host = self._host
-            text = f"{host.rib.stale_count(neighbor.id)} stale routes are dropped: BFD went down"
+    def path_failed(self, neighbor: Neighbor, *, independent: bool) -> None:
+        """BFD went down. A restart that is under way goes on all the same (RFC 5882 §4.3), unless both ends have said
+        that BFD does not share the control plane's fate (``independent``): then it is the path that has failed."""
+        if neighbor.session is not None or neighbor.stale_until is None:
+            return
+        host = self._host
+        count = host.rib.stale_count(neighbor.id)
+        if independent:
+            text = f"{count} stale routes are dropped: BFD went down"
             host.recorder.add("stale-routes-dropped", text, host.clock.now(), peer=neighbor.id, level="warning")
             self._flush_stale(neighbor)
+        else:
+            text = f"{count} stale routes are kept: BFD goes down with a control plane that restarts (no C bit)"
+            host.recorder.add("bgp-restarting", text, host.clock.now(), peer=neighbor.id)
 
     def _flush(self, neighbor: Neighbor) -> None:
         self._follow(neighbor.id, self._host.rib.flush(neighbor.id, **self._report()))

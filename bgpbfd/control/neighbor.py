@@ -7,14 +7,13 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from bgpbfd.bfd import protocol as bfd
 from bgpbfd.bgp.events import SessionUp
 from bgpbfd.bgp.negotiate import PeerSettings
 from bgpbfd.bgp.peer import Peer
-from bgpbfd.config.model import ROLES, BfdSettings, Config, PeerConfig
+from bgpbfd.config.model import ROLES, Config, PeerConfig
 from bgpbfd.control.coupling import Coupling
 from bgpbfd.control.ports import DialTarget, Interfaces, TcpKey, TransportOptions
-from bgpbfd.core import IPV4_UNICAST, MILLISECOND, Family, Instant, PeerId, Prefix
+from bgpbfd.core import IPV4_UNICAST, Family, Instant, PeerId, Prefix
 from bgpbfd.policy.policy import Policy
 from bgpbfd.rib.announcer import Announcer
 from bgpbfd.rib.export import ExportContext
@@ -42,8 +41,6 @@ class Neighbor:
     session_config: PeerConfig | None = None  # with which the live session began
     pump_scheduled: bool = False
     last_attempt: str | None = None  # what the last failed try said, to tell of a change only
-    bfd_fault: str | None = None
-    bfd_added: bool = False
     end_of_rib: set[str] = field(default_factory=set)  # families that the peer has sent whole
     stale_until: Instant | None = None  # routes of a session that is gone are kept until then
     refreshing: set[Family] = field(default_factory=set)  # between BoRR and EoRR
@@ -112,30 +109,16 @@ def peer_settings(config: PeerConfig, poll_interval_s: float) -> PeerSettings:
         restart_time_s=restart.restart_time if restart.enabled else None,
         role=None if config.role is None else ROLES[config.role],
         role_strict=config.role_strict,
+        bfd_strict=strict_hold_s(config) is not None,
         enforce_first_as=config.enforce_first_as,
     )
 
 
-def bfd_options(settings: BfdSettings) -> bfd.Settings:
-    return bfd.Settings(
-        desired_min_tx_us=settings.transmit_interval_ms * MILLISECOND,
-        required_min_rx_us=settings.receive_interval_ms * MILLISECOND,
-        detect_mult=settings.detect_multiplier,
-        passive=settings.passive,
-    )
-
-
-def bfd_session(config: PeerConfig, settings: BfdSettings) -> bfd.Add:
-    """The worker's command for a neighbor's BFD session; the link puts the generation in."""
-    return bfd.Add(
-        key=config.id,
-        generation=0,
-        remote=config.remote_ip,
-        local=config.local_ip,
-        interface=config.interface,
-        settings=bfd_options(settings),
-        admin_down=settings.shutdown,
-    )
+def strict_hold_s(config: PeerConfig) -> float | None:
+    """How long a connection waits for BFD; None: it does not (mode ``track``, or no BFD)."""
+    if config.bfd is None or config.bfd.mode != "strict":
+        return None
+    return config.bfd.strict_hold_time
 
 
 def dynamic_config(network: PeerConfig, address: str, interface: str | None, peer: PeerId) -> PeerConfig:

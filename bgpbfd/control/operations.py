@@ -7,10 +7,12 @@ what would be right; nothing has then changed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import traceback
 from collections.abc import Awaitable, Callable
 
 import bgpbfd
+from bgpbfd.bfd.protocol import SessionReport
 from bgpbfd.bgp import events as bgp
 from bgpbfd.bgp.negotiate import Negotiated
 from bgpbfd.bgp.tally import LastFault
@@ -18,6 +20,8 @@ from bgpbfd.config.diff import diff, waiting_keys
 from bgpbfd.config.dump import dump_config
 from bgpbfd.config.faults import ConfigError
 from bgpbfd.config.model import ROLES, Config, PeerConfig
+from bgpbfd.config.names import peer_id
+from bgpbfd.control.bfd_sessions import SharedSession, client_kinds, neighbor_client
 from bgpbfd.control.engine import Engine, state_text
 from bgpbfd.control.lookup import find_neighbor, find_network
 from bgpbfd.control.neighbor import Neighbor
@@ -33,6 +37,7 @@ from bgpbfd.control.snapshot import (
     UpdateFaultRecord,
 )
 from bgpbfd.core import Instant
+from bgpbfd.wire.bfd import SINGLE_HOP_TTL
 from bgpbfd.wire.iana import BgpRole, CeaseSubcode
 
 
@@ -131,13 +136,14 @@ class Operations(RouteOperations):
             md5=config.md5_password is not None,
             ttl_security=config.ttl_security,
             multihop=config.multihop,
+            waiting_for_bfd=peer.waiting_for_bfd,
         )
 
     @staticmethod
     def _bfd_state(neighbor: Neighbor) -> str | None:
         if neighbor.config.bfd is None:
             return None
-        return neighbor.coupling.state if neighbor.bfd_added else "admin-down"
+        return neighbor.coupling.state if neighbor.coupling.bound else "admin-down"
 
     def _network_snapshot(self, config: PeerConfig) -> NeighborSnapshot:
         return NeighborSnapshot(
@@ -170,6 +176,7 @@ class Operations(RouteOperations):
         if not neighbor.enabled:
             neighbor.override = True
             self._record(neighbor, "neighbor-enabled", "enabled by the operator")
+            self._engine.bfd_neighbors.forgive(neighbor)
             self._engine.start_neighbor(neighbor)
 
     def peer_disable(self, peer: str, message: str = "") -> None:
@@ -184,6 +191,7 @@ class Operations(RouteOperations):
         if not neighbor.enabled:
             raise Refused("peer", f"{neighbor.id} is disabled: enable it")
         self._record(neighbor, "neighbor-reset", "reset by the operator")
+        self._engine.bfd_neighbors.forgive(neighbor)
         if neighbor.session is None:  # what is kept of one that restarts goes too: a reset begins from nothing
             self._engine.learning.forget(neighbor)
         cause = bgp.Cause(bgp.CauseKind.ADMIN_RESET, "reset by the operator", self.now())
@@ -210,32 +218,77 @@ class Operations(RouteOperations):
             reports = {session.key: session for session in await self._engine.bfd.query()}
         except (TimeoutError, ConnectionError):
             raise Refused("bfd", "the BFD worker does not answer just now; see show events") from None
-        return [
+        snapshots = [self._bfd_snapshot(session, reports) for session in self._engine.bfd_sessions.by_key.values()]
+        return snapshots + [
             BfdSnapshot(
                 peer=neighbor.id,
                 description=neighbor.config.description,
                 profile=neighbor.config.bfd.profile,
                 dynamic=neighbor.network is not None,
-                report=reports.get(neighbor.id),
+                report=None,
                 mode=neighbor.config.bfd.mode,
-                fault=neighbor.bfd_fault,
+                multihop=neighbor.config.bfd.multihop,
+                minimum_ttl=neighbor.config.bfd.minimum_ttl,
             )
             for neighbor in self._engine.neighbors.values()
-            if neighbor.config.bfd is not None
+            if neighbor.config.bfd is not None and not neighbor.coupling.bound
         ]
+
+    def _bfd_snapshot(self, session: SharedSession, reports: dict[str, SessionReport]) -> BfdSnapshot:
+        """A session by the name of its BGP neighbor, or of its entry in the configuration."""
+        peer = next((self._engine.neighbors[name] for name in session.neighbors()), None)
+        entry = self._engine.bfd_sessions.standalone.get(session.path)
+        unsolicited = self._engine.config.bfd.unsolicited if entry is None and peer is None else None
+        description = profile = damped_until = None
+        mode = "none"
+        if peer is not None and peer.config.bfd is not None:
+            description, profile, mode = peer.config.description, peer.config.bfd.profile, peer.config.bfd.mode
+            damped_until = peer.coupling.damping.until
+        elif entry is not None:
+            profile = entry.profile
+        elif unsolicited is not None:
+            profile = unsolicited.profile
+        if description is None and entry is not None:
+            description = entry.description
+        return BfdSnapshot(
+            peer=session.peer,
+            description=description,
+            profile=profile,
+            dynamic=entry is None and (peer is None or peer.network is not None),
+            report=reports.get(session.key),
+            mode=mode,
+            fault=session.fault,
+            clients=client_kinds(session),
+            multihop=session.path.multihop,
+            minimum_ttl=session.in_force.minimum_ttl if session.path.multihop else SINGLE_HOP_TTL,
+            damped_until=damped_until,
+        )
 
     def bfd_discards(self) -> dict[str, int]:
         """Packets that no session could be found for, by reason, as the last report had them."""
         return dict(self._engine.bfd.discards)
 
     async def clear_bfd_counters(self, peer: str | None = None) -> None:
+        """Of all sessions and what belongs to none, or of those with ``peer``, by address or description."""
         if peer is None:
             self._engine.bfd.clear()
             return
-        neighbor = find_neighbor(self._engine, peer)
-        if not neighbor.bfd_added:
-            raise Refused("peer", f"{neighbor.id} has no BFD session: it is disabled, or has no bfd configured")
-        self._engine.bfd.clear(neighbor.id)
+        for session in self._sessions_with(peer):
+            self._engine.bfd.clear(session.key)
+
+    def _sessions_with(self, peer: str) -> list[SharedSession]:
+        sessions = self._engine.bfd_sessions
+        named = {entry.path for entry in sessions.standalone.values() if peer in {entry.description, entry.id}}
+        with contextlib.suppress(ValueError):
+            peer = peer_id(peer)
+        found = [s for s in sessions.by_key.values() if s.peer == peer or s.path in named]
+        if not found:
+            neighbor = find_neighbor(self._engine, peer)
+            session = sessions.of(neighbor_client(neighbor.id))
+            if session is None:
+                raise Refused("peer", f"{neighbor.id} has no BFD session: it is disabled, or has no bfd configured")
+            found = [session]
+        return found
 
     # -- configuration -----------------------------------------------------------------------------------
 

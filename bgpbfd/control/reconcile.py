@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from bgpbfd.bgp import events as bgp
 from bgpbfd.config.model import Config, PeerConfig
 from bgpbfd.control.engine import Engine
-from bgpbfd.control.neighbor import Neighbor, bfd_options, bfd_session, dynamic_config, peer_settings, tcp_keys
+from bgpbfd.control.neighbor import Neighbor, dynamic_config, peer_settings, tcp_keys
 from bgpbfd.core import Instant
 from bgpbfd.rib.originate import Route
 from bgpbfd.wire.iana import CeaseSubcode
@@ -26,7 +26,8 @@ def apply_config(engine: Engine, config: Config) -> None:
     # Ceases of the removed have gone out signed; from here on nobody is met with an old key, or without one.
     engine.connections.set_keys(tcp_keys(config))
     engine.connections.listen(tuple(str(address) for address in config.bgp_socket))
-    engine.bfd.bind(list(config.bfd.bind))
+    # Before the neighbors: who uses a session beside another finds it there.
+    engine.bfd_sessions.configure(config.bfd)
     before = {peer.id: peer for peer in old.peers}
     for neighbor, entry in staying:
         was = before.get(neighbor.network or neighbor.id)
@@ -108,18 +109,14 @@ def _change(engine: Engine, neighbor: Neighbor, config: PeerConfig) -> None:
 
 
 def _change_bfd(engine: Engine, neighbor: Neighbor, old: PeerConfig) -> None:
-    """New timers are polled in; only another path (addresses, interface) makes another session."""
+    """New timers are polled in; only another path (addresses, interface, hops) is another session."""
     new = neighbor.config
     if new.bfd is None:
         engine.stop_bfd(neighbor)
-    elif old.bfd is None or not neighbor.bfd_added:
+    elif old.bfd is None or not neighbor.coupling.bound:
         engine.start_bfd(neighbor)
-    elif (old.local_ip, old.interface) != (new.local_ip, new.interface):
+    elif old.bfd_path != new.bfd_path:
         engine.stop_bfd(neighbor)
         engine.start_bfd(neighbor)
-    else:
-        options = bfd_options(new.bfd)
-        if options != bfd_session(old, old.bfd).settings:
-            engine.bfd.change(neighbor.id, options)
-        if old.bfd.shutdown != new.bfd.shutdown:
-            engine.bfd.set_admin_down(neighbor.id, new.bfd.shutdown)
+    elif old.bfd != new.bfd:
+        engine.bfd_neighbors.change(neighbor)

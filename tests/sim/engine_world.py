@@ -113,6 +113,7 @@ class Host:
         self.targets: dict[PeerId, DialTarget] = {}  # of the last dial
         self.bfd_commands: list[object] = []
         self.bfd_keys: set[str] = set()
+        self.unsolicited: tuple[str, ...] = ()
         self.ports = itertools.count(30000)
         self.discards: dict[str, int] = {}
         self.recorder = Recorder()
@@ -249,6 +250,11 @@ class Host:
     # BFD
     def bind(self, addresses: list[str]) -> None:
         self.bfd_commands.append(("bind", tuple(addresses)))
+
+    def accept_unsolicited(self, networks: list[str], interface: str | None) -> None:
+        if networks or self.unsolicited:
+            self.unsolicited = tuple(networks)
+            self.bfd_commands.append(("unsolicited", tuple(networks), interface))
 
     def add(self, session: bfd.Add) -> int:
         self.bfd_commands.append(session)

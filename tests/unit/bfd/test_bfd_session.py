@@ -52,7 +52,10 @@ def test_rfc5880_6_8_6_state_machine(local: BfdState, received: BfdState, expect
         assert [(t.old, t.new) for t in bench.transitions] == [(local, expected)]
         assert [(p.state, p.diag) for p in sent] == [(expected, diag)]  # §6.8.7: told at once
     else:
-        assert (bench.transitions, sent) == ([], [])
+        # RFC 5882 §3.2: that the remote is AdminDown is news, though it moves nothing.
+        news = [(local, local, True)] if received is ADMIN_DOWN and local is DOWN else []
+        assert [(t.old, t.new, t.remote_admin_down) for t in bench.transitions] == news
+        assert sent == []
 
 
 def test_rfc5880_6_8_6_discards_authentication_where_none_is_configured() -> None:
