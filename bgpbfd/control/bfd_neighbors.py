@@ -124,7 +124,7 @@ class BfdNeighbors:
         if damping.until is None:
             return
         seconds = damping.hold // SECOND
-        text = f"BFD has failed {damping.failures} times in short order: BGP comes back when it has been up for {seconds} s"
+        text = f"BFD has failed {damping.failures} times in short order: BGP waits until it has been up for {seconds} s"
         facts: dict[str, str | int | float] = {"failures": damping.failures, "hold_s": seconds}
         now = self._host.clock.now()
         self._host.recorder.add("bfd-damped", text, now, peer=neighbor.id, level="warning", facts=facts)
