@@ -29,7 +29,7 @@ from bgpbfd.config.values import (
 
 PROFILE_KEYS = BfdProfile.__struct_fields__
 PEER_KEYS = (*PROFILE_KEYS, "mode", "profile")
-FOR_PEERS = frozenset({"mode", "strict_hold_time"})
+FOR_PEERS = frozenset({"mode", "strict_hold_time", "damping"})
 SESSION_KEYS = (
     *("peer", "local", "interface", "description", "profile"),
     *(key for key in PROFILE_KEYS if key not in FOR_PEERS),
@@ -181,6 +181,7 @@ class BfdReader:
             multihop=get("multihop", boolean, base.multihop),
             shutdown=get("shutdown", boolean, base.shutdown),
             control_plane_independent=get("control_plane_independent", boolean, base.control_plane_independent),
+            damping=get("damping", boolean, base.damping),
             strict_hold_time=get("strict_hold_time", integer(1, 600, " s"), base.strict_hold_time),
             auth=read_auth(table, self._secrets) if "auth" in table.raw else base.auth,
         )

@@ -101,7 +101,7 @@ def _bfd(value: BfdSettings | BfdStandalone) -> dict[str, object]:
     if not value.multihop:
         del plain["minimum_ttl"]  # 255, which is not for choice
     if isinstance(value, BfdStandalone):
-        del plain["strict_hold_time"]  # is for peers
+        del plain["strict_hold_time"], plain["damping"]  # are for peers
     return plain
 
 

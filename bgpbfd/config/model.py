@@ -96,8 +96,9 @@ class BfdProfile(msgspec.Struct, frozen=True, kw_only=True):
 
     ``echo``: send echo packets, and loop those of the neighbor; the echo intervals count with it. ``multihop`` and
     ``minimum_ttl`` None: as the peer's own ``multihop`` and ``ttl_security`` say; in a BfdSettings and a BfdStandalone
-    they are filled in. ``strict_hold_time``: how long a peer with mode ``strict`` waits for BFD. ``auth``: the first
-    key signs what we send, each of them is accepted; empty: no authentication.
+    they are filled in. ``strict_hold_time``: how long a peer with mode ``strict`` waits for BFD; ``damping``: after
+    repeated failures BGP comes back later. ``auth``: the first key signs what we send, each of them is accepted; empty:
+    no authentication.
     """
 
     transmit_interval_ms: int = 300
@@ -113,6 +114,7 @@ class BfdProfile(msgspec.Struct, frozen=True, kw_only=True):
     shutdown: bool = False
     control_plane_independent: bool = False
     strict_hold_time: int = 30
+    damping: bool = True
     auth: tuple[BfdAuth, ...] = ()
 
 

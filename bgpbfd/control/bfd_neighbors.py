@@ -53,6 +53,7 @@ class BfdNeighbors:
             self._host.clock.now(),
             session.state,
             remote_admin_down=session.remote_admin_down,
+            damps=settings.damping,
         )
         neighbor.coupling.fault = session.fault
         self._act(neighbor, verdicts)
@@ -68,7 +69,9 @@ class BfdNeighbors:
         settings = neighbor.config.bfd
         assert settings is not None
         self._host.bfd_sessions.change(neighbor_client(neighbor.id), settings)
-        self._act(neighbor, neighbor.coupling.configure(strict_hold_s(neighbor.config), self._host.clock.now()))
+        now = self._host.clock.now()
+        hold_s = strict_hold_s(neighbor.config)
+        self._act(neighbor, neighbor.coupling.configure(hold_s, now, damps=settings.damping))
 
     def forgive(self, neighbor: Neighbor) -> None:
         """An operator wants it back now, however often BFD has failed."""

@@ -31,6 +31,7 @@ class Coupling:
     remote_admin_down: bool = False
     control_plane_independent: bool = False  # both ends, as of the last change
     strict_hold_s: float | None = None
+    damps: bool = True
     fault: str | None = None
     bound: bool = False
     down_count: int = 0
@@ -39,12 +40,18 @@ class Coupling:
     damping: Damping = field(default_factory=Damping)
 
     def bind(
-        self, strict_hold_s: float | None, now: Instant, state: str = "down", *, remote_admin_down: bool = False
+        self,
+        strict_hold_s: float | None,
+        now: Instant,
+        state: str = "down",
+        *,
+        remote_admin_down: bool = False,
+        damps: bool = True,
     ) -> list[Verdict]:
         """The neighbor has a session from now on, in a state in which others may have brought it already."""
         self.bound = True
         self.state, self.remote_admin_down = state, remote_admin_down
-        self.strict_hold_s = strict_hold_s
+        self.strict_hold_s, self.damps = strict_hold_s, damps
         self.regaining = False
         return self._gate(now)
 
@@ -55,10 +62,10 @@ class Coupling:
         self.regaining = False
         return self._gate(now)
 
-    def configure(self, strict_hold_s: float | None, now: Instant) -> list[Verdict]:
-        """Another mode, or hold time."""
-        self.strict_hold_s = strict_hold_s
-        return self._gate(now)
+    def configure(self, strict_hold_s: float | None, now: Instant, *, damps: bool = True) -> list[Verdict]:
+        """Another mode, or hold time; damping on or off."""
+        self.strict_hold_s, self.damps = strict_hold_s, damps
+        return self._gate(now) if damps else self.forgive(now) or self._gate(now)
 
     def set_fault(self, fault: str | None, now: Instant) -> list[Verdict]:
         """Why the session cannot run; strict mode waits all the same, and says why."""
@@ -117,7 +124,8 @@ class Coupling:
 
     def _failed(self, now: Instant) -> list[Verdict]:
         self.down_count += 1
-        self.damping.failed(now)
+        if self.damps:
+            self.damping.failed(now)
         return self._gate(now)
 
     def _gate(self, now: Instant) -> list[Verdict]:

@@ -7,8 +7,8 @@ lost at once are all seen to first.
 **Order.** Each hook and neighbor have a line of their own, and one run at a time: an Up never overtakes a Down.
 **Bounds.** ``PROCESSES`` at once, of which one hook has ``PROCESSES_A_HOOK`` at most, so that one that hangs leaves
 room for the others. A line is ``LINE_MAX`` long, or as long as ``WAITING_MAX`` runs over all lines allow; beyond that
-the oldest one that tells of the same thing (BFD, BGP) as a later one is superseded: the last state is always told. Only at
-``WAITING_LIMIT``, some thousands of neighbors times hooks, is an event lost. All of it is counted and told.
+the oldest one that tells of the same thing (BFD, BGP) as a later one is superseded: the last state is always told.
+Only at ``WAITING_LIMIT``, some thousands of neighbors times hooks, is an event lost. All of it is counted and told.
 **What it gets** is text that neighbors may have had a hand in: without control characters, and bounded.
 """
 

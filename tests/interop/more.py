@@ -227,6 +227,7 @@ def bfd_line(bfd: Bfd, **more: object) -> str:
         "transmit_interval_ms": bfd.interval_ms,
         "receive_interval_ms": bfd.interval_ms,
         "detect_multiplier": bfd.multiplier,
+        "damping": False,  # failures come one after another here
     }
     pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in (keys | more).items())
     return f"bfd = {{ {pairs} }}"

@@ -240,7 +240,7 @@ class Star:
                 interval = transmit_interval_ms or self.bfd.interval_ms
                 lines.append(
                     f"bfd = {{ transmit_interval_ms = {interval}, receive_interval_ms = {self.bfd.interval_ms}, "
-                    f"detect_multiplier = {self.bfd.multiplier} }}"
+                    f"detect_multiplier = {self.bfd.multiplier}, damping = false }}"  # they fail again and again here
                 )
             for route in arm.announced:
                 lines += self._static(arm, route)

@@ -147,7 +147,7 @@ def test_strict_hold_time_has_bounds(value: str) -> None:
     assert "1 to 600 s" in reason
 
 
-@pytest.mark.parametrize("line", ['mode = "strict"', "strict_hold_time = 5"])
+@pytest.mark.parametrize("line", ['mode = "strict"', "strict_hold_time = 5", "damping = false"])
 def test_what_is_for_peers_is_refused_of_a_session(line: str) -> None:
     assert "is for peers" in only(f"{HEAD}{SESSION}{line}\n", f"bfd.sessions[0].{line.split(' ', maxsplit=1)[0]}")
 

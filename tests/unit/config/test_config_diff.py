@@ -140,6 +140,7 @@ BFD_KEYS = [
     ("", "echo_receive_interval_ms = 60", "hitless", "echo_receive_interval_ms 50 → 60"),
     ("", "control_plane_independent = true", "hitless", "control_plane_independent false → true"),
     ("", "strict_hold_time = 5", "hitless", "strict_hold_time 30 → 5"),
+    ("", "damping = false", "hitless", "damping true → false"),
     ("", "passive = true", "hitless", "passive false → true"),
     ("", "shutdown = true", "hitless", "shutdown false → true"),
     ("multihop = true", "multihop = true, minimum_ttl = 5", "hitless", "minimum_ttl 254 → 5"),
@@ -166,7 +167,7 @@ BFD_KEYS = [
         (*row, alone)
         for row in BFD_KEYS
         for alone in (False, True)
-        if not (alone and row[1].startswith(("mode", "strict_hold_time")))  # are for peers
+        if not (alone and row[1].startswith(("mode", "strict_hold_time", "damping")))  # are for peers
     ],
 )
 def test_bfd_key_has_its_impact(old: str, new: str, impact: str, text: str, alone: bool) -> None:

@@ -122,7 +122,11 @@ BFD_KEYS = (
     one_of("control_plane_independent", True),
     one_of("auth", [], {"type": "none"}, AUTH_KEY, [AUTH_KEY | {"type": "simple"}, AUTH_KEY | {"key_id": 0}]),
 )
-PROFILE = all_of(*(part for part in BFD_KEYS if part is not HOPS), one_of("strict_hold_time", 1, 600))
+PROFILE = all_of(
+    *(part for part in BFD_KEYS if part is not HOPS),
+    one_of("strict_hold_time", 1, 600),
+    one_of("damping", True, False),
+)
 SESSION = all_of(
     *BFD_KEYS,
     one_of("profile", "p"),

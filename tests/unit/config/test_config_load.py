@@ -358,7 +358,19 @@ KEYS = st.sampled_from(
         *("role_strict", "cluster_id", "max_neighbors", "route_reflector_client", "restart_time", "import_policy"),
         *("policies", "default", "terms", "match", "prefixes", "set", "add", "prepend", "action", "tcp_ao"),
         *("sessions", "unsolicited", "peer", "local", "networks", "max_sessions", "demand", "echo", "minimum_ttl"),
-        *("auth", "type", "key_id", "key", "key_file", "strict_hold_time", "hooks", "on", "command", "timeout"),
+        *(
+            "auth",
+            "type",
+            "key_id",
+            "key",
+            "key_file",
+            "strict_hold_time",
+            "damping",
+            "hooks",
+            "on",
+            "command",
+            "timeout",
+        ),
     ]
 )
 LEAVES = st.one_of(
