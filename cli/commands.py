@@ -7,20 +7,29 @@ Exit codes: 0 good; 1 the daemon refused the command, or a reload failed; 2 usag
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeAlias
 
 from . import render
 from .client import DEFAULT_API, RELOAD_TIMEOUT_S, Client, RpcError, Unreachable, UsageFault
+from .render import as_json, write
+from .show import (
+    events_options,
+    routes_options,
+    show_bfd,
+    show_config,
+    show_events,
+    show_flows,
+    show_neighbors,
+    show_routes,
+    show_version,
+    words,
+)
 
 OK, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
-
-FOLLOW_S = 0.5
-EVENTS_SHOWN = 100
 
 Action: TypeAlias = Callable[[Client, argparse.Namespace], str | None]
 """Gives what to print; None when it has printed by itself."""
@@ -29,7 +38,7 @@ VALUE_OPTIONS = ("--api", "--interval", "-n")
 USAGE_TEXT = """\
 usage: bgpbfdctl [--api unix:PATH|URL] [-j] [--watch] [--no-header] VERB …
 
-  show neighbors|peers [PEER] [detail]          show bfd [PEER] [counters]
+  show neighbors|peers [PEER] [detail]          show bfd [PEER] [counters|brief]
   show routes [learned|advertised] [PEER]       show flows [learned|advertised] [PEER]
     with --why: what policy said of each
   show events [PEER] [--follow]                 show config
@@ -69,163 +78,13 @@ def _interval(text: str) -> float:
     return seconds
 
 
-# -- show --------------------------------------------------------------------------------------------------
-
-
-def _words(parser: argparse.ArgumentParser, metavar: str) -> None:
-    parser.add_argument("words", nargs="*", metavar=metavar)
-
-
-def _split(words: Sequence[str], keyword: str, usage: str) -> tuple[str | None, bool]:
-    """[PEER] [keyword] in either order."""
-    rest = list(words)
-    found = [word for word in rest if len(word) >= 3 and keyword.startswith(word)]
-    for word in found[:1]:
-        rest.remove(word)
-    if len(rest) > 1:
-        raise UsageFault(f"too many words: {' '.join(words)}; it is {usage}")
-    return (rest[0] if rest else None), bool(found)
-
-
-def show_neighbors(client: Client, args: argparse.Namespace) -> str:
-    peer, detail = _split(args.words, "detail", "show neighbors [PEER] [detail]")
-    if peer is None and not detail:
-        peers = client.call("show_peers")
-    else:
-        found = client.call("show_peer_detail", peer=peer)
-        peers = found if isinstance(found, list) else [found]
-    if args.json:
-        return _json(peers)
-    if detail:
-        return "\n".join(map(render.neighbor_record, peers))
-    return render.table(render.NEIGHBORS, map(render.neighbor_row, peers), not args.no_header)
-
-
-def show_bfd(client: Client, args: argparse.Namespace) -> str:
-    peer, counters = _split(args.words, "counters", "show bfd [PEER] [counters]")
-    if counters:
-        answer = client.call("show_bfd_counters", peer=peer)
-        if args.json:
-            return _json(answer)
-        text = render.table(render.BFD_COUNTERS, map(render.bfd_counter_row, answer["sessions"]), not args.no_header)
-        strangers = answer["discards"] if peer is None else {}
-        if strangers:
-            text += render.record("Discarded without a session", strangers.items())
-        return text
-    sessions = client.call("show_bfd", peer=peer)
-    if args.json:
-        return _json(sessions)
-    if peer is not None:
-        return "\n".join(map(render.bfd_record, sessions))
-    return render.table(render.BFD, map(render.bfd_row, sessions), not args.no_header)
-
-
-def show_routes(client: Client, args: argparse.Namespace) -> str:
-    kind, peer = _kind(args.words, "show routes [learned|advertised] [PEER]")
-    why = args.why or None  # a daemon that does not know it is not asked
-    if kind == "learned":
-        routes = client.pages("show_routes_learned", from_peer=peer, why=why)
-    elif kind == "advertised":
-        routes = client.pages("show_routes_advertised", to_peer=peer, why=why)
-    else:
-        routes = client.pages("show_routes", why=why)
-    if args.json:
-        return _json(list(routes))
-    flows: list[dict[str, Any]] = []
-    columns = (*render.ROUTES, render.WHY) if why else render.ROUTES
-    text = render.table(columns, map(render.route_row, _without_flows(routes, flows)), not args.no_header)
-    if flows:
-        text += "\n" * bool(text) + render.table(render.FLOWS, map(render.flow_row, flows), not args.no_header)
-    return text
-
-
-def _routes_options(parser: argparse.ArgumentParser) -> None:
-    _words(parser, "[learned|advertised] [PEER]")
-    parser.add_argument("--why", action="store_true", help="with the policy and the term that decided on each route")
-
-
-def _without_flows(routes: Iterable[dict[str, Any]], flows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The unicast routes; flow specifications, which have other columns, are put aside."""
-    for route in routes:
-        if route["safi"] == "flow":
-            flows.append(route)
-        else:
-            yield route
-
-
-def _kind(words: Sequence[str], usage: str) -> tuple[str | None, str | None]:
-    """[learned|advertised [PEER]]"""
-    if not words:
-        return None, None
-    kinds = [name for name in ("learned", "advertised") if name.startswith(words[0])]
-    if len(kinds) != 1 or len(words) > 2:
-        raise UsageFault(f"{' '.join(words)}: it is {usage}")
-    return kinds[0], words[1] if len(words) > 1 else None
-
-
-def show_flows(client: Client, args: argparse.Namespace) -> str:
-    kind, peer = _kind(args.words, "show flows [learned|advertised] [PEER]")
-    flows = client.pages("show_flows", "flows", kind=kind, peer=peer)
-    if args.json:
-        return _json(list(flows))
-    return render.table(render.FLOWS, map(render.flow_row, flows), not args.no_header)
-
-
-def _events_options(parser: argparse.ArgumentParser) -> None:
-    _words(parser, "PEER")
-    parser.add_argument("--follow", "-f", action="store_true", help="go on with what happens next, until Ctrl-C")
-    parser.add_argument("--limit", type=int, default=EVENTS_SHOWN, help="how many at first")
-
-
-def show_events(client: Client, args: argparse.Namespace) -> str | None:
-    if len(args.words) > 1:
-        raise UsageFault("it is show events [PEER] [--follow]")
-    peer = args.words[0] if args.words else None
-    events = client.call("show_events", limit=args.limit, peer=peer)
-    if not args.follow:
-        return (
-            _json(events)
-            if args.json
-            else render.table(render.EVENTS, map(render.event_row, events), not args.no_header)
-        )
-    last = 0
-    last_at = 0.0
-    lost = False
-    while True:
-        for event in events:
-            if event["number"] <= last and event["at"] <= last_at:
-                continue
-            last, last_at = event["number"], event["at"]
-            line = json.dumps(event) if args.json else "  ".join(map(render.clean, render.event_row(event)))
-            _print(line + "\n")
-        time.sleep(FOLLOW_S)
-        try:
-            # After a restart of the daemon the numbers begin anew: its latest are looked through.
-            events = client.call("show_events", since=None if lost else last, limit=1000, peer=peer)
-            lost = False
-        except Unreachable as error:
-            if not lost:
-                print(f"bgpbfdctl: {error}; waiting for it", file=sys.stderr)
-            lost, events = True, []
-
-
-def show_config(client: Client, args: argparse.Namespace) -> str:
-    config = client.call("show_config")
-    return _json(config) if args.json else render.tree(config)
-
-
-def show_version(client: Client, args: argparse.Namespace) -> str:
-    version = client.call("show_version")
-    return _json(version) if args.json else render.tree(version)
-
-
 # -- commands ----------------------------------------------------------------------------------------------
 
 
 def reload(client: Client, args: argparse.Namespace) -> str:
     result = client.call("reload", timeout=RELOAD_TIMEOUT_S)
     if args.json:
-        return _json(result)
+        return as_json(result)
     if not result["changes"]:
         return "reloaded: nothing changed\n"
     lines = [
@@ -274,7 +133,7 @@ def _attributes(args: argparse.Namespace) -> dict[str, Any]:
 def advertise_route(client: Client, args: argparse.Namespace) -> str:
     route = {"prefix": args.prefix, "next_hop": args.next_hop} | _attributes(args)
     result = client.call("advertise_route", route=route, peers=args.peer, ttl=args.ttl)
-    return _json(result) if args.json else f"{result['prefix']} is advertised to {_peers(result['peers'])}\n"
+    return as_json(result) if args.json else f"{result['prefix']} is advertised to {_peers(result['peers'])}\n"
 
 
 def _withdraw_options(parser: argparse.ArgumentParser) -> None:
@@ -284,7 +143,7 @@ def _withdraw_options(parser: argparse.ArgumentParser) -> None:
 
 def withdraw_route(client: Client, args: argparse.Namespace) -> str:
     result = client.call("withdraw_route", prefix=args.prefix, peers=args.peer)
-    return _json(result) if args.json else f"{result['prefix']} is withdrawn from {_peers(result['peers'])}\n"
+    return as_json(result) if args.json else f"{result['prefix']} is withdrawn from {_peers(result['peers'])}\n"
 
 
 def _flow_options(parser: argparse.ArgumentParser, words: str = "*") -> None:
@@ -305,12 +164,12 @@ def _advertise_flow_options(parser: argparse.ArgumentParser) -> None:
 def advertise_flow(client: Client, args: argparse.Namespace) -> str:
     flow = {"afi": _afi(args), "action": " ".join(args.action), "matches": args.matches} | _attributes(args)
     result = client.call("advertise_flow", flow=flow, peers=args.peer)
-    return _json(result) if args.json else f"{_rule(result)} is advertised to {_peers(result['peers'])}\n"
+    return as_json(result) if args.json else f"{_rule(result)} is advertised to {_peers(result['peers'])}\n"
 
 
 def withdraw_flow(client: Client, args: argparse.Namespace) -> str:
     result = client.call("withdraw_flow", flow={"afi": _afi(args), "matches": args.matches}, peers=args.peer)
-    return _json(result) if args.json else f"{_rule(result)} is withdrawn from {_peers(result['peers'])}\n"
+    return as_json(result) if args.json else f"{_rule(result)} is withdrawn from {_peers(result['peers'])}\n"
 
 
 def _afi(args: argparse.Namespace) -> int:
@@ -338,7 +197,7 @@ def neighbor(client: Client, args: argparse.Namespace) -> str:
         raise UsageFault(f"neighbor PEER {action} takes no message")
     result = client.call(f"peer_{action}", peer=args.peer, message=message)
     if args.json:
-        return _json(result)
+        return as_json(result)
     done = {"enable": "enabled", "disable": "disabled", "reset": "reset", "refresh": "asked for its routes again"}
     return f"{render.clean(result['peer'])} {done[action]}\n"
 
@@ -347,7 +206,7 @@ def clear_bfd_counters(client: Client, args: argparse.Namespace) -> str:
     if len(args.words) > 1:
         raise UsageFault("it is clear bfd counters [PEER]")
     result = client.call("clear_bfd_counters", peer=args.words[0] if args.words else None)
-    return _json(result) if args.json else f"counters of {result['cleared']} BFD sessions cleared\n"
+    return as_json(result) if args.json else f"counters of {result['cleared']} BFD sessions cleared\n"
 
 
 # -- what was typed ----------------------------------------------------------------------------------------
@@ -365,14 +224,14 @@ def _nothing(parser: argparse.ArgumentParser) -> None:
 _LATER: Leaf = None
 VERBS: Tree = {
     "show": {
-        "neighbors": (show_neighbors, lambda parser: _words(parser, "[PEER] [detail]")),
-        "peers": (show_neighbors, lambda parser: _words(parser, "[PEER] [detail]")),
-        "bfd": (show_bfd, lambda parser: _words(parser, "[PEER] [counters]")),
-        "routes": (show_routes, _routes_options),
-        "events": (show_events, _events_options),
+        "neighbors": (show_neighbors, lambda parser: words(parser, "[PEER] [detail]")),
+        "peers": (show_neighbors, lambda parser: words(parser, "[PEER] [detail]")),
+        "bfd": (show_bfd, lambda parser: words(parser, "[PEER] [counters|brief]")),
+        "routes": (show_routes, routes_options),
+        "events": (show_events, events_options),
         "config": (show_config, _nothing),
         "version": (show_version, _nothing),
-        "flows": (show_flows, lambda parser: _words(parser, "[learned|advertised] [PEER]")),
+        "flows": (show_flows, lambda parser: words(parser, "[learned|advertised] [PEER]")),
         "services": _LATER,
     },
     "reload": (reload, _nothing),
@@ -382,7 +241,7 @@ VERBS: Tree = {
     },
     "withdraw": {"route": (withdraw_route, _withdraw_options), "flow": (withdraw_flow, _flow_options)},
     "neighbor": (neighbor, _neighbor_options),
-    "clear": {"bfd": {"counters": (clear_bfd_counters, lambda parser: _words(parser, "[PEER]"))}},
+    "clear": {"bfd": {"counters": (clear_bfd_counters, lambda parser: words(parser, "[PEER]"))}},
     "explain": _LATER,
     "plan": _LATER,
     "drain": _LATER,
@@ -443,7 +302,7 @@ def run(argv: Sequence[str] | None = None) -> int:
         options(parser)
         return _perform(action, parser.parse_intermixed_args(rest))
     except _Help:
-        _print(USAGE_TEXT.format(api=DEFAULT_API))
+        write(USAGE_TEXT.format(api=DEFAULT_API))
         return OK
     except UsageFault as fault:
         _complain(str(fault))
@@ -491,17 +350,7 @@ def _perform(action: Action, args: argparse.Namespace) -> int:
 def _show(text: str, args: argparse.Namespace) -> None:
     if args.watch and sys.stdout.isatty():
         text = f"\x1b[H\x1b[2J\x1b[3J{time.strftime('%H:%M:%S')}  every {args.interval:g} s\n\n{text}"
-    _print(text)
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def _json(value: Any) -> str:
-    """ASCII only: what peers sent cannot reach the terminal as control characters."""
-    return json.dumps(value, indent=2) + "\n"
+    write(text)
 
 
 def _complain(text: str) -> None:

@@ -5,6 +5,7 @@ Whatever came from a peer or the daemon is cleaned first: no control character r
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -125,6 +126,16 @@ def tree(value: Any, indent: str = "") -> str:
     return "".join(lines)
 
 
+def as_json(value: Any) -> str:
+    """ASCII only: what peers sent cannot reach the terminal as control characters."""
+    return json.dumps(value, indent=2) + "\n"
+
+
+def write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
 # -- what each verb shows ----------------------------------------------------------------------------------
 
 
@@ -166,6 +177,7 @@ def neighbor_record(peer: dict[str, Any]) -> str:
         ("Passive", "yes" if peer["passive"] else None),
         ("From network", peer["network"] if peer["dynamic"] else None),
         ("BFD", peer["bfd"]),
+        ("Waiting for BFD", "BGP comes up when BFD lets it: see show bfd" if peer["waiting_for_bfd"] else None),
         ("TCP connection", " → ".join(connection) if connection else None),
         ("TCP MD5", "yes" if peer["md5"] else None),
         ("TTL security", _hops(peer["ttl_security"])),
@@ -269,78 +281,6 @@ def _ago(seconds: float | None) -> str | None:
 
 def _counts(total: int, by_type: dict[str, int]) -> str:
     return f"{total}" + (f" ({', '.join(f'{name} {count}' for name, count in by_type.items())})" if by_type else "")
-
-
-BFD = ("Peer", "Interface", "State", "Since", "Tx", "Rx", "Mult", "Detect", "Flaps", "Diag", "Remote diag")
-BFD_COUNTERS = ("Peer", "In", "Out", "Bad", "Up", "Down", "Discarded for")
-
-
-def bfd_row(session: dict[str, Any]) -> list[object]:
-    return [
-        session["peer"],
-        session["interface"],
-        session["status"],
-        _bfd_since(session),
-        milliseconds(session["transmit_interval"]),
-        milliseconds(session["receive_interval"]),
-        session["detect_multiplier"],
-        milliseconds(session["detection_timeout"]),
-        session["session_down"],
-        session["diagnostic"],
-        session["remote_diagnostic"],
-    ]
-
-
-def _bfd_since(session: dict[str, Any]) -> str:
-    return duration(session["uptime"] if session["uptime"] is not None else session["downtime"])
-
-
-def bfd_record(session: dict[str, Any]) -> str:
-    name = session["peer"] + (f" ({session['description']})" if session["description"] else "")
-    quiet = session["last_packet_age_ms"]
-    pairs: list[tuple[str, object]] = [
-        ("State", f"{session['status']} for {_bfd_since(session)}, the peer's {clean(session['remote_status'])}"),
-        ("Fault", session["fault"]),
-        ("Type", f"{session['type']}, mode {session['mode']}, profile {clean(session['profile'])}"),
-        ("Local", f"{clean(session['local'])}, interface {clean(session['interface'])}"),
-        ("Discriminators", f"{clean(session['id'])} ours, {clean(session['remote_id'])} the peer's"),
-        ("Diagnostic", f"{clean(session['diagnostic'])}, the peer's: {clean(session['remote_diagnostic'])}"),
-        ("Ours", _bfd_timers(session, "")),
-        ("The peer's", _bfd_timers(session, "remote_")),
-        ("Detection time", milliseconds(session["detection_timeout"])),
-        ("Sending every", milliseconds(session["in_force_transmit_interval_ms"])),
-        ("Last packet", None if quiet is None else f"{milliseconds(quiet)} ago"),
-        ("Passive", "yes" if session["passive_mode"] else None),
-        ("Up, down", f"{clean(session['session_up'])}, {clean(session['session_down'])} times"),
-    ]
-    down = session["last_down"]
-    if down is not None:
-        pairs.append(("Last down", f"{moment(down['at'])}, {duration(down['age'])} ago: {clean(down['blame'])}"))
-        pairs.append(("", f"{down['diagnostic']}, the peer's: {down['remote_diagnostic']}"))
-        pairs.append(("", f"last packet {milliseconds(down['last_packet_before_ms'])} before, "
-                          f"the one before that {milliseconds(down['previous_packet_before_ms'])}, "
-                          f"detection time {milliseconds(down['detection_timeout_ms'])}"))  # fmt: skip
-    return record(name, pairs)
-
-
-def _bfd_timers(session: dict[str, Any], prefix: str) -> str:
-    return (
-        f"transmit {milliseconds(session[prefix + 'transmit_interval'])}, "
-        f"receive {milliseconds(session[prefix + 'receive_interval'])}, "
-        f"multiplier {clean(session[prefix + 'detect_multiplier'])}"
-    )
-
-
-def bfd_counter_row(session: dict[str, Any]) -> list[object]:
-    return [
-        session["peer"],
-        session["control_packet_input"],
-        session["control_packet_output"],
-        session["control_packet_bad"],
-        session["session_up"],
-        session["session_down"],
-        ", ".join(f"{reason} {count}" for reason, count in session["discarded"].items()),
-    ]
 
 
 ROUTES = (

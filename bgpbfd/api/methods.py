@@ -17,10 +17,11 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from bgpbfd.api import views
+from bgpbfd.api import views, views_bfd
+from bgpbfd.api.bfd_names import sessions_named
+from bgpbfd.api.clock import Clock, Json
 from bgpbfd.api.paging import Pages
 from bgpbfd.api.rpc import JsonRpcError, Result, Success
-from bgpbfd.api.views import Clock, Json
 from bgpbfd.config.dump import dump_flow
 from bgpbfd.config.faults import ConfigError
 from bgpbfd.config.load import parse_flow, parse_flow_rule, parse_route
@@ -243,28 +244,31 @@ def _peer_state(context: Context, before: NeighborSnapshot) -> Json:
 async def show_bfd(context: Context, peer: Any = None) -> LongList:
     sessions = await _bfd_sessions(context, peer)
     clock = context.clock()
-    return await _encode(sessions, lambda session: views.bfd_session(session, clock))
+    return await _encode(sessions, lambda session: views_bfd.bfd_session(session, clock))
 
 
 @method
 async def show_bfd_counters(context: Context, peer: Any = None) -> Json:
     sessions = await _bfd_sessions(context, peer)
     return {
-        "sessions": (await _encode(sessions, views.bfd_counters)).raw(),
+        "sessions": (await _encode(sessions, views_bfd.bfd_counters)).raw(),
         "discards": context.engine.bfd_discards(),
     }
 
 
 @method
 async def clear_bfd_counters(context: Context, peer: Any = None) -> Json:
+    """Of all, and of what belongs to no session; or of the sessions with ``peer``, stand-alone ones too."""
     sessions = await _bfd_sessions(context, peer)
+    names = [None] if peer is None else list(dict.fromkeys(session.peer for session in sessions))
     async with asyncio.timeout(BFD_TIMEOUT_S):
-        await context.engine.clear_bfd_counters(None if peer is None else sessions[0].peer)
+        for name in names:
+            await context.engine.clear_bfd_counters(name)
     return {"cleared": len(sessions)}
 
 
 async def _bfd_sessions(context: Context, peer: Any) -> list[BfdSnapshot]:
-    """All, or the one of ``peer``; refused when it has none."""
+    """All, or those of ``peer``, which need not be a BGP neighbor; refused when it has none."""
     name = _text("peer", peer)
     try:
         async with asyncio.timeout(BFD_TIMEOUT_S):
@@ -273,14 +277,15 @@ async def _bfd_sessions(context: Context, peer: Any) -> list[BfdSnapshot]:
         raise Refused("bfd", f"the BFD process has not answered within {BFD_TIMEOUT_S:g} s") from None
     if name is None:
         return sessions
-    found = [session for session in sessions if name in (session.peer, session.description)]
-    if not found:
-        # The engine knows more spellings of an address than the canonical one.
-        canonical = context.engine.neighbor(name).peer
-        found = [session for session in sessions if session.peer == canonical]
-    if not found:
-        raise Refused("peer", "no BFD is configured for it")
-    return found
+    found = sessions_named(sessions, name)
+    if found:
+        return found
+    try:
+        context.engine.neighbor(name)
+    except Refused:
+        known = ", ".join(dict.fromkeys(session.peer for session in sessions)) or "none"
+        raise Refused("peer", f"no BFD session with {name!r}; known: {known}") from None
+    raise Refused("peer", "no BFD is configured for it")
 
 
 # -- routes ------------------------------------------------------------------------------------------------

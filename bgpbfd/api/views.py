@@ -1,65 +1,29 @@
-"""From the engine's snapshots to JSON fields: the only place that names them.
+"""From the engine's snapshots to JSON fields: here and in ``views_bfd`` alone they are named.
 
-Names are BGPd-rs's where it has the field, FRR's (in snake_case) for BFD, and ours in the same style for the rest.
-Points in time are Unix seconds, durations and ages seconds, both as numbers, unless a name ends with its unit;
-``show_bfd``'s intervals and timeouts are milliseconds, as FRR prints them. A field whose value is not known is null.
+Names are BGPd-rs's where it has the field, and ours in the same style for the rest. Points in time are Unix seconds,
+durations and ages seconds, both as numbers, unless a name ends with its unit. A field whose value is not known is null.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
 
-from bgpbfd.bfd.protocol import StateChange
+from bgpbfd.api.clock import Clock, Json
 from bgpbfd.bgp.events import Cause, Endpoint
 from bgpbfd.control.snapshot import (
-    BfdSnapshot,
     NeighborSnapshot,
     PlannedChange,
     RecordedEvent,
     RouteSnapshot,
     UpdateFaultRecord,
 )
-from bgpbfd.core import SAFI_FLOW, Instant, Micros
+from bgpbfd.core import SAFI_FLOW
 from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.capabilities import describe_capability
 from bgpbfd.wire.flowspec_text import format_actions, nlri_matches, nlri_text, split_actions
 from bgpbfd.wire.text import as_path_text, format_community, format_extended, format_large, origin_text
-
-Json: TypeAlias = dict[str, Any]
-
-_DIAGNOSTICS = (
-    "ok",
-    "control detection time expired",
-    "echo function failed",
-    "neighbor signaled session down",
-    "forwarding plane reset",
-    "path down",
-    "concatenated path down",
-    "administratively down",
-    "reverse concatenated path down",
-)
-
-
-@dataclass(slots=True, frozen=True)
-class Clock:
-    """One moment for a whole answer: ``now``, and how an Instant becomes Unix seconds."""
-
-    now: Instant
-    wall: Callable[[Instant], float]
-
-    def age(self, at: Instant | None) -> float | None:
-        """s since ``at``; never negative."""
-        return None if at is None else round(max(0, self.now - at) / 1e6, 3)
-
-    def until(self, at: Instant | None) -> float | None:
-        return None if at is None else round(max(0, at - self.now) / 1e6, 3)
-
-    def unix(self, at: Instant | None) -> float | None:
-        return None if at is None else round(self.wall(at), 3)
-
 
 # -- neighbors ---------------------------------------------------------------------------------------------
 
@@ -131,6 +95,7 @@ def peer_detail(peer: NeighborSnapshot, clock: Clock) -> Json:
         "md5": peer.md5,
         "ttl_security": peer.ttl_security,
         "multihop": peer.multihop,
+        "waiting_for_bfd": peer.waiting_for_bfd,
     }
 
 
@@ -173,119 +138,6 @@ def _connection(local: Endpoint | None, remote: Endpoint | None) -> list[str] | 
 
 def _endpoint(end: Endpoint) -> str:
     return f"[{end.text}]:{end.port}" if ":" in end.text else f"{end.text}:{end.port}"
-
-
-# -- BFD ---------------------------------------------------------------------------------------------------
-
-
-def bfd_session(session: BfdSnapshot, clock: Clock) -> Json:
-    """One session of ``show_bfd``: FRR's fields in ms (``uptime`` and ``downtime`` in s), then ours."""
-    report = session.report
-    head: Json = {
-        "peer": session.peer,
-        "description": session.description,
-        "type": "dynamic" if session.dynamic else "configured",
-        "profile": session.profile,
-        "mode": session.mode,
-        "vrf": "default",
-        "multihop": False,
-        "minimum_ttl": 255,
-    }
-    if report is None:
-        return head | dict.fromkeys(_REPORTED) | {"status": "down", "fault": session.fault}
-    up = report.state == "up"
-    age = clock.age(report.since)
-    tail: Json = {
-        "local": report.local,
-        "interface": report.interface,
-        "id": report.local_discriminator,
-        "remote_id": report.remote_discriminator,
-        "passive_mode": report.passive,
-        "status": "shutdown" if report.state == "admin-down" else report.state,
-        "uptime": age if up else None,
-        "downtime": None if up else age,
-        "diagnostic": diagnostic(report.diag),
-        "remote_diagnostic": diagnostic(report.remote_diag),
-        "receive_interval": _ms(report.required_min_rx_us),
-        "transmit_interval": _ms(report.desired_min_tx_us),
-        "detect_multiplier": report.detect_mult,
-        "detection_timeout": _ms(report.detection_time_us),
-        "echo_receive_interval": 0,
-        "echo_transmit_interval": 0,
-        "remote_receive_interval": _ms(report.remote_required_min_rx_us),
-        "remote_transmit_interval": _ms(report.remote_desired_min_tx_us),
-        "remote_echo_receive_interval": _ms(report.remote_required_min_echo_rx_us),
-        "remote_detect_multiplier": report.remote_detect_mult,
-        "rtt_min": None,
-        "rtt_avg": None,
-        "rtt_max": None,
-        "remote_status": "shutdown" if report.remote_state == "admin-down" else report.remote_state,
-        "since": clock.unix(report.since),
-        "in_force_transmit_interval_ms": _ms(report.transmit_interval_us),
-        "last_packet_age_ms": None if report.last_rx is None else _ms(max(0, clock.now - report.last_rx)),
-        "source_port": report.source_port,
-        "polling": report.polling,
-        "session_up": report.up_count,
-        "session_down": report.down_count,
-        "last_down": None if report.last_down is None else _last_down(report.last_down, clock),
-        "fault": report.fault or session.fault,
-    }
-    return head | tail
-
-
-_REPORTED = (
-    "local", "interface", "id", "remote_id", "passive_mode", "status", "uptime", "downtime", "diagnostic",
-    "remote_diagnostic", "receive_interval", "transmit_interval", "detect_multiplier", "detection_timeout",
-    "echo_receive_interval", "echo_transmit_interval", "remote_receive_interval", "remote_transmit_interval",
-    "remote_echo_receive_interval", "remote_detect_multiplier", "rtt_min", "rtt_avg", "rtt_max",
-    "remote_status", "since", "in_force_transmit_interval_ms", "last_packet_age_ms", "source_port", "polling",
-    "session_up", "session_down", "last_down", "fault",
-)  # fmt: skip
-
-
-def bfd_counters(session: BfdSnapshot) -> Json:
-    """One session of ``show_bfd_counters``."""
-    report = session.report
-    discarded = {} if report is None else report.packets_discarded
-    return {
-        "peer": session.peer,
-        "description": session.description,
-        "control_packet_input": 0 if report is None else report.packets_received,
-        "control_packet_output": 0 if report is None else report.packets_sent,
-        "control_packet_bad": sum(discarded.values()),
-        "echo_packet_input": 0,
-        "echo_packet_output": 0,
-        "session_up": 0 if report is None else report.up_count,
-        "session_down": 0 if report is None else report.down_count,
-        "discarded": discarded,
-    }
-
-
-def diagnostic(code: int) -> str:
-    """RFC 5880 §4.1, Diag, in FRR's words."""
-    return _DIAGNOSTICS[code] if code < len(_DIAGNOSTICS) else f"diagnostic {code}"
-
-
-def _last_down(change: StateChange, clock: Clock) -> Json:
-    """The record of the last Down: whose fault it was, and how long before it the last two packets had come."""
-    return {
-        "at": clock.unix(change.at),
-        "age": clock.age(change.at),
-        "blame": change.blame or None,
-        "old_status": change.old,
-        "diagnostic": diagnostic(change.diag),
-        "remote_diagnostic": diagnostic(change.remote_diag),
-        "remote_admin_down": change.remote_admin_down,
-        "detection_timeout_ms": _ms(change.detection_time_us),
-        "last_packet_before_ms": None if change.last_rx is None else _ms(change.at - change.last_rx),
-        "previous_packet_before_ms": None if change.previous_rx is None else _ms(change.at - change.previous_rx),
-    }
-
-
-def _ms(duration: Micros) -> int | float:
-    """Whole milliseconds stay integers."""
-    whole, rest = divmod(duration, 1000)
-    return duration / 1000 if rest else whole
 
 
 # -- routes ------------------------------------------------------------------------------------------------

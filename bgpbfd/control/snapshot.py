@@ -96,6 +96,7 @@ class NeighborSnapshot:
     md5: bool = False  # RFC 2385, configured as the two below
     ttl_security: int | None = None  # hops, RFC 5082
     multihop: int | None = None
+    waiting_for_bfd: bool = False  # BGP is held back until BFD lets it come up
 
 
 @dataclass(slots=True, frozen=True)
