@@ -8,11 +8,13 @@ import signal
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 import argparse  # noqa: E402
+import functools  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import bgpbfd  # noqa: E402
+from bgpbfd import standalone_options  # noqa: E402
 
 DEFAULT_CONFIG = "/etc/bgpbfd/bgpbfd.toml"
 EXIT_USAGE = 2
@@ -23,7 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         code = int(args.run(args))
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is when it was closed before the start
+            sys.stdout.flush()
     except BrokenPipeError:  # `bgpbfd check | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -49,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--once", action="store_true", help="exit after the show; 0 if all of it worked")
     demo.set_defaults(run=_demo)
 
+    bfd = commands.add_parser("bfd", help="BFD alone, without BGP and without a file", allow_abbrev=False)
+    standalone_options.add_arguments(bfd)
+    bfd.set_defaults(run=functools.partial(_bfd, bfd))
+
     for name, why in _NOT_YET.items():
         later = commands.add_parser(name, help=f"{why} (not supported yet)")
         later.add_argument("rest", nargs=argparse.REMAINDER)
@@ -58,7 +65,6 @@ def _parser() -> argparse.ArgumentParser:
 
 _NOT_YET = {
     "plan": "the changes of a configuration against the running daemon",
-    "bfd": "BFD alone, without BGP",
     "import": "turn another program's settings into TOML",
 }
 
@@ -96,6 +102,18 @@ def _demo(args: argparse.Namespace) -> int:
     from bgpbfd.demo import demo
 
     return demo(once=args.once)
+
+
+def _bfd(parser: argparse.ArgumentParser, args: argparse.Namespace) -> int:
+    try:
+        options = standalone_options.read_options(args, parser.error)
+    except standalone_options.CannotStart as error:
+        for reason in error.reasons:
+            print(f"bgpbfd bfd: {reason}", file=sys.stderr)
+        return standalone_options.EXIT_FAILED
+    from bgpbfd.standalone import bfd
+
+    return bfd(options)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ Unix seconds. A field whose value is not known is null. Authentication keys have
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bgpbfd.api.clock import Clock, Json
 from bgpbfd.bfd.protocol import Late, SessionReport, StateChange
 from bgpbfd.control.snapshot import BfdSnapshot
@@ -194,3 +196,29 @@ def _ms(duration: Micros) -> int | float:
 
 def _age_ms(clock: Clock, at: Instant | None) -> int | float | None:
     return None if at is None else _ms(max(0, clock.now - at))
+
+
+# -- the lines of ``bgpbfd bfd --json`` ----------------------------------------------------------------------
+
+
+def line_state(peer: str, change: StateChange, clock: Clock) -> Json:
+    return {"event": "state", "peer": peer} | bfd_change(change, clock)
+
+
+def line_late(peer: str, late: Late, clock: Clock) -> Json:
+    return {"event": "late", "peer": peer} | bfd_late(late, clock)
+
+
+def line_message(level: str, text: str, clock: Clock) -> Json:
+    """``level``: debug, info, warning or error."""
+    return {"event": "message", "at": clock.unix(clock.now), "level": level, "text": text}
+
+
+def line_summary(sessions: Sequence[BfdSnapshot], discards: dict[str, int], clock: Clock) -> Json:
+    """``sessions``: each with the fields of ``show_bfd`` and of ``show_bfd_counters``."""
+    return {
+        "event": "summary",
+        "at": clock.unix(clock.now),
+        "sessions": [bfd_session(session, clock) | bfd_counters(session) for session in sessions],
+        "discards": discards,
+    }
