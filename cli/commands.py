@@ -206,7 +206,8 @@ def clear_bfd_counters(client: Client, args: argparse.Namespace) -> str:
     if len(args.words) > 1:
         raise UsageFault("it is clear bfd counters [PEER]")
     result = client.call("clear_bfd_counters", peer=args.words[0] if args.words else None)
-    return as_json(result) if args.json else f"counters of {result['cleared']} BFD sessions cleared\n"
+    count = result["cleared"]
+    return as_json(result) if args.json else f"counters of {count} BFD session{'' if count == 1 else 's'} cleared\n"
 
 
 # -- what was typed ----------------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ def test_help_and_version() -> None:
     assert bgpbfd("--version").stdout.startswith("bgpbfd ")
 
 
-@pytest.mark.parametrize("verb", ["plan", "bfd", "import"])
+@pytest.mark.parametrize("verb", ["plan", "import"])
 def test_what_is_not_there_yet_says_so(verb: str) -> None:
     done = bgpbfd(verb, "x")
     assert (done.returncode, done.stderr) == (2, f"bgpbfd {verb}: not supported yet\n")
@@ -136,6 +136,11 @@ def test_check_whose_reader_is_gone(config: Path) -> None:
     os.close(write)
     assert done.returncode == 1
     assert b"Traceback" not in done.stderr
+
+
+def test_check_with_standard_output_closed(config: Path) -> None:
+    done = bgpbfd("-c", 'exec "$@" >&-', "sh", *MODULE, "check", config, command=("sh",))
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_ctrl_c_during_check(config: Path) -> None:

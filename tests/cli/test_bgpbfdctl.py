@@ -7,6 +7,7 @@ import grp
 import json
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -20,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from bgpbfdctl.client import Client, Unreachable
 from cli_daemon import COMMAND, Daemon
@@ -100,10 +102,102 @@ def test_show_bfd(daemon: Daemon) -> None:
     ]  # fmt: skip
     one = good(daemon.ctl("show", "bfd", "tor-1"))
     assert "path-loss" in one
-    assert "last packet 150.4ms before" in one
-    counters = good(daemon.ctl("show", "bfd", "counters"))
-    assert "bad-ttl 2, bad-version 1" in counters
-    assert "no-session" in counters
+    assert re.search(r"last packet 20\S+ \S+, 150\.4ms before", one)
+    assert "the one before it: none" in one
+
+
+def test_show_bfd_says_under_the_table_what_cannot_run_or_holds_bgp_back(daemon: Daemon) -> None:
+    daemon.engine.sessions[0] = replace(daemon.engine.sessions[0], damped_until=daemon.engine.now() + 90 * 1_000_000)
+    lines = good(daemon.ctl("show", "bfd")).splitlines()
+    assert lines[3:] == [
+        "192.0.2.1: held back for 00:01:30 more: BFD has failed too often",
+        "2001:db8::1: no such address",
+    ]
+    assert len(good(daemon.ctl("show", "bfd", "--no-header")).splitlines()) == 2
+
+
+def test_show_bfd_counters_and_what_belongs_to_no_session(daemon: Daemon) -> None:
+    lines = good(daemon.ctl("show", "bfd", "counters")).splitlines()
+    assert columns(lines[0]) == [
+        "Peer", "In", "Out", "Bad", "Late", "Echo in", "Echo out", "Up", "Down", "Discarded for",
+    ]  # fmt: skip
+    assert columns(lines[1]) == ["192.0.2.1", "100", "200", "3", "0", "0", "0", "2", "1", "bad-ttl 2, bad-version 1"]
+    assert columns(lines[2]) == ["2001:db8::1", "0", "0", "0", "0", "0", "0", "0", "0", "-"]
+    assert lines[3:] == ["Discarded without a session: no-session 4"]
+    for words in (("tor-1", "counters"), ("cou", "tor-1")):
+        assert len(good(daemon.ctl("show", "bfd", *words)).splitlines()) == 2
+
+
+def test_show_bfd_brief_has_frrs_columns(daemon: Daemon) -> None:
+    lines = good(daemon.ctl("show", "bfd", "brief")).splitlines()
+    assert lines[0] == "Session count: 2"
+    assert columns(lines[1]) == ["Session ID", "Local", "Peer", "Status"]
+    assert columns(lines[2]) == ["7", "192.0.2.10", "192.0.2.1", "up"]
+    assert columns(lines[3]) == ["-", "-", "2001:db8::1", "down"]
+    assert len(good(daemon.ctl("show", "bfd", "tor-1", "bri", "--no-header")).splitlines()) == 1
+    assert [one["id"] for one in json.loads(good(daemon.ctl("show", "bfd", "brief", "-j")))] == [7, None]
+
+
+def test_show_bfd_with_too_many_words_exits_2(daemon: Daemon) -> None:
+    for words in (("brief", "counters"), ("tor-1", "tor-2"), ("tor-1", "brief", "counters")):
+        done = daemon.ctl("show", "bfd", *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "show bfd [PEER] [counters|brief]" in done.stderr
+
+
+def test_show_bfd_of_a_stand_alone_session_with_everything(daemon: Daemon) -> None:
+    snapshot = daemon.engine.sessions[0]
+    report = snapshot.report
+    assert report is not None
+    now = daemon.engine.now()
+    daemon.engine.sessions = [
+        replace(
+            snapshot,
+            peer="198.51.100.7",
+            description="far",
+            mode="none",
+            clients=("configured",),
+            report=msgspec.structs.replace(
+                report, remote="198.51.100.7", multihop=True, minimum_ttl=250, demand=True, remote_demand=True,
+                control_plane_independent=True, auth_type="keyed-sha1", auth_key_id=3, remote_auth_key_id=4,
+                required_min_echo_rx_us=50_000, echo_tx_us=100_000, remote_required_min_echo_rx_us=20_000,
+                rtt_min_us=120, rtt_avg_us=150, rtt_max_us=900, late_packets=5, previous_rx=now - 62_000,
+                last_tx=now - 5_000, passive=True, polling=True,
+            ),
+        )
+    ]  # fmt: skip
+    for name in ("198.51.100.7", "::ffff:198.51.100.7", "far"):
+        text = good(daemon.ctl("show", "bfd", name))
+        assert text.startswith("198.51.100.7 (far)\n")
+        for piece in (
+            "configured, mode none, profile fast",
+            "TTL of 250 and up",
+            "sent every 100ms, looped back every 50ms at most, by the peer every 20ms at most",
+            "120 µs least, 150 µs on average, 900 µs most",
+            "in force: the peer may be silent, asked for by the peer",
+            "ours is independent\n",
+            "keyed-sha1, key 3, the peer's key 4",
+            "12.5ms ago, the one before it 62ms ago",
+            "Last sent       5ms ago",
+            "Late packets    5",
+            "Passive         yes",
+            "new timers being agreed on",
+        ):
+            assert piece in text
+    assert "1 BFD session " in good(daemon.ctl("clear", "bfd", "counters", "far"))
+    assert daemon.engine.calls == [("clear", "198.51.100.7")]
+    done = daemon.ctl("show", "bfd", "192.0.2.99")
+    assert (done.returncode, done.stderr) == (
+        1, "bgpbfdctl: peer: no BFD session with '192.0.2.99'; known: 198.51.100.7\n",
+    )  # fmt: skip
+
+
+def test_show_neighbor_detail_says_that_bgp_waits_for_bfd(daemon: Daemon) -> None:
+    assert "Waiting for BFD" not in good(daemon.ctl("show", "neighbors", "tor-1", "detail"))
+    daemon.engine.peers[0] = replace(daemon.engine.peers[0], waiting_for_bfd=True)
+    assert "Waiting for BFD         BGP comes up when BFD" in good(daemon.ctl("show", "nei", "tor-1", "detail"))
+    (peer,) = json.loads(good(daemon.ctl("show", "neighbors", "tor-1", "-j")))
+    assert peer["waiting_for_bfd"] is True
 
 
 def test_show_routes(daemon: Daemon) -> None:
