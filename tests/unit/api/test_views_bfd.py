@@ -99,7 +99,7 @@ def test_multihop_without_a_report_is_what_the_configuration_says() -> None:
 def test_packets_that_were_not_sent_are_no_bad_input() -> None:
     report = msgspec.structs.replace(FULL, packets_discarded={"ttl": 2, "not-sent-eperm": 40})
     view = views_bfd.bfd_counters(replace(SESSION, report=report))
-    assert (view["control_packet_bad"], view["control_packet_not_sent"]) == (2, 40)
+    assert (view["control_packet_bad"], view["packets_not_sent"]) == (2, 40)
     assert view["discarded"] == {"ttl": 2, "not-sent-eperm": 40}
     assert (view["echo_packet_input"], view["echo_packet_output"], view["late_packets"]) == (11, 12, 5)
 
