@@ -15,19 +15,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, NoReturn, TypeAlias
 
+from bgpbfd.wire.bfd import AUTH_KEY_LENGTH_MAX, AUTH_TYPES, auth_key
+
 EXIT_FAILED = 1
 INTERVAL_MS = (10, 60_000)
 DEFAULT_MS, DEFAULT_MULT, DEFAULT_MINIMUM_TTL = 300, 3, 254
 ECHO_MS = 50
 LEVELS = ("debug", "info", "warning", "error")
-KEY_LIMITS = {
-    # RFC 5880 §4.2–4.4: octets of a key
-    "simple": 16,
-    "keyed-md5": 16,
-    "meticulous-keyed-md5": 16,
-    "keyed-sha1": 20,
-    "meticulous-keyed-sha1": 20,
-}
+KEY_LIMITS = {name: AUTH_KEY_LENGTH_MAX[auth_type] for name, auth_type in AUTH_TYPES.items()}
 FAMILY_NAMES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 _KEY_LINE_MAX = 1024
 
@@ -237,11 +232,7 @@ def _read_key(file: str) -> tuple[bytes, bool]:
     with open(file, "rb") as stream:
         line = stream.readline(_KEY_LINE_MAX).removesuffix(b"\n").removesuffix(b"\r")
         mode = os.fstat(stream.fileno()).st_mode
-    if line[:2] in {b"0x", b"0X"}:
-        if not re.fullmatch(rb"([0-9A-Fa-f]{2})*", line[2:]):
-            raise ValueError("hex digits are needed after 0x, two an octet")
-        line = bytes.fromhex(line[2:].decode("ascii"))
-    return line, stat.S_ISREG(mode) and bool(mode & stat.S_IROTH)
+    return auth_key(line.decode()), stat.S_ISREG(mode) and bool(mode & stat.S_IROTH)
 
 
 # -- addresses ---------------------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ def bfd_counters(session: BfdSnapshot) -> Json:
         "control_packet_input": 0 if report is None else report.packets_received,
         "control_packet_output": 0 if report is None else report.packets_sent,
         "control_packet_bad": sum(discarded.values()) - not_sent,
-        "control_packet_not_sent": not_sent,
+        "packets_not_sent": not_sent,
         "echo_packet_input": 0 if report is None else report.echo_received,
         "echo_packet_output": 0 if report is None else report.echo_sent,
         "late_packets": 0 if report is None else report.late_packets,

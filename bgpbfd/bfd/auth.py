@@ -21,19 +21,12 @@ from bgpbfd.wire.bfd import (
     AUTH_DIGEST_OFFSET,
     AUTH_KEY_LENGTH_MAX,
     AUTH_PASSWORD_OFFSET,
+    AUTH_TYPES,
     AUTHENTICATION_PRESENT,
     CONTROL_LENGTH,
     Discard,
 )
 from bgpbfd.wire.iana import AuthType
-
-AUTH_TYPES = {
-    "simple": AuthType.SIMPLE,
-    "keyed-md5": AuthType.KEYED_MD5,
-    "meticulous-keyed-md5": AuthType.METICULOUS_KEYED_MD5,
-    "keyed-sha1": AuthType.KEYED_SHA1,
-    "meticulous-keyed-sha1": AuthType.METICULOUS_KEYED_SHA1,
-}
 
 
 def _md5(data: bytes) -> bytes:

@@ -37,6 +37,13 @@ class Owner:
     arrived_on: int = 0  # the interface of the last packet that was looked at, where echo is configured
     limits: str | None = None  # what of its settings cannot be had here
 
+    def control_lost(self) -> int:
+        """Control packets that could not be sent."""
+        return sum(self.sends_failed.values()) - self.echo_lost()
+
+    def echo_lost(self) -> int:
+        return sum(count for reason, count in self.sends_failed.items() if reason.startswith("echo"))
+
     @property
     def minimum_ttl(self) -> int:
         return self.add.settings.minimum_ttl
@@ -100,7 +107,7 @@ def session_report(owner: Owner) -> SessionReport:
         detection_time_us=session.detection_in_force_us,
         last_rx=session.last_rx,
         packets_received=session.packets_received,
-        packets_sent=session.packets_sent - sum(owner.sends_failed.values()),
+        packets_sent=session.packets_sent - owner.control_lost(),
         packets_discarded={
             **session.discards,
             **{f"not-sent-{reason.lower()}": count for reason, count in owner.sends_failed.items()},
@@ -121,7 +128,7 @@ def session_report(owner: Owner) -> SessionReport:
         required_min_echo_rx_us=session.settings.required_min_echo_rx_us,
         echo_tx_us=session.echo.interval_us,
         echo_received=session.echo.received,
-        echo_sent=session.echo.sent,
+        echo_sent=session.echo.sent - owner.echo_lost(),
         rtt_min_us=session.echo.rtt_min_us,
         rtt_avg_us=session.echo.rtt_avg_us,
         rtt_max_us=session.echo.rtt_max_us,

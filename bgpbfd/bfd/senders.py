@@ -80,7 +80,7 @@ class Senders:
                     owner.remote, owner.source, owner.add.interface, echo_port(port), self._ports, reads=True
                 )
             except OSError:
-                self.count_failure(owner, "no echo socket")
+                self.count_failure(owner, "echo-no socket")
                 return False
             opened = True
         try:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 from bgpbfd.config.model import BfdAuth, Secret
 from bgpbfd.config.secret_files import SecretFiles
 from bgpbfd.config.values import Parser, Table, choice, integer, kind, string
+from bgpbfd.wire.bfd import AUTH_KEY_LENGTH_MAX, AUTH_TYPES, auth_key
 
 NONE = "none"
+_SECTIONS = {"simple": "§4.2", "keyed-md5": "§4.3", "meticulous-keyed-md5": "§4.3"}
 KEY_LIMITS = {
-    "simple": (16, "§4.2"),
-    "keyed-md5": (16, "§4.3"),
-    "meticulous-keyed-md5": (16, "§4.3"),
-    "keyed-sha1": (20, "§4.4"),
-    "meticulous-keyed-sha1": (20, "§4.4"),
+    name: (AUTH_KEY_LENGTH_MAX[auth_type], _SECTIONS.get(name, "§4.4")) for name, auth_type in AUTH_TYPES.items()
 }
 """Of each type the most octets that a key may have, and where RFC 5880 says so."""
 SHORT_NAMES = {"met-keyed-md5": "meticulous-keyed-md5", "met-keyed-sha1": "meticulous-keyed-sha1"}
@@ -29,13 +25,7 @@ def auth_key_octets(secret: Secret) -> bytes:
 
     Raises ValueError, without the value, for what is no hex.
     """
-    text = secret.reveal()
-    if text[:2] not in {"0x", "0X"}:
-        return text.encode()
-    digits = text[2:]
-    if not re.fullmatch(r"([0-9A-Fa-f]{2})*", digits):
-        raise ValueError("expected hex digits after 0x, two an octet")
-    return bytes.fromhex(digits)
+    return auth_key(secret.reveal())
 
 
 def read_auth(table: Table, secrets: SecretFiles) -> tuple[BfdAuth, ...]:

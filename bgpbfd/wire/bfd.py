@@ -6,6 +6,7 @@ what a peer sends. The TTL rule of RFC 5881 §5 needs the socket, and is applied
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from struct import Struct
@@ -35,6 +36,15 @@ AUTH_KEY_LENGTH_MAX = {
     AuthType.KEYED_SHA1: AUTH_SHA1_LENGTH - AUTH_DIGEST_OFFSET,
     AuthType.METICULOUS_KEYED_SHA1: AUTH_SHA1_LENGTH - AUTH_DIGEST_OFFSET,
 }
+
+AUTH_TYPES = {
+    "simple": AuthType.SIMPLE,
+    "keyed-md5": AuthType.KEYED_MD5,
+    "meticulous-keyed-md5": AuthType.METICULOUS_KEYED_MD5,
+    "keyed-sha1": AuthType.KEYED_SHA1,
+    "meticulous-keyed-sha1": AuthType.METICULOUS_KEYED_SHA1,
+}
+"""By the names that users know them by."""
 
 AUTHENTICATION_PRESENT = 4  # the A bit, in the second octet
 _POLL, _FINAL, _CONTROL_PLANE_INDEPENDENT, _DEMAND, _MULTIPOINT = 32, 16, 8, 2, 1
@@ -66,6 +76,18 @@ class Discard(StrEnum):
     ADMIN_DOWN = "admin-down"
     ECHO = "echo"
     OVERTAKEN = "overtaken"
+
+
+def auth_key(text: str) -> bytes:
+    """A key as it stands in the packet before padding: ``0x…`` is hex, all else is text.
+
+    Raises ValueError, without the text, for what is no hex.
+    """
+    if text[:2] not in {"0x", "0X"}:
+        return text.encode()
+    if not re.fullmatch(r"([0-9A-Fa-f]{2})*", text[2:]):
+        raise ValueError("expected hex digits after 0x, two an octet")
+    return bytes.fromhex(text[2:])
 
 
 @dataclass(slots=True)
