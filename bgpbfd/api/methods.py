@@ -8,6 +8,7 @@ are built in slices, so that no request keeps the loop for longer than a few ms.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import logging
@@ -26,6 +27,7 @@ from bgpbfd.config.dump import dump_flow
 from bgpbfd.config.faults import ConfigError
 from bgpbfd.config.load import parse_flow, parse_flow_rule, parse_route
 from bgpbfd.config.model import Announced
+from bgpbfd.config.names import peer_id
 from bgpbfd.control.snapshot import (
     BfdSnapshot,
     NeighborSnapshot,
@@ -439,9 +441,21 @@ async def show_events(context: Context, since: Any = 0, limit: Any = 100, peer: 
     """Oldest first: the latest ``limit``, or those after number ``since``."""
     first = _number("since", since, 0, 2**63, default=0)
     most = _number("limit", limit, 1, PAGE_MAX, default=100)
-    records = context.engine.events(first, most, None if peer is None else _neighbor(context, peer).peer)
+    records = context.engine.events(first, most, None if peer is None else _recorded(context, peer))
     clock = context.clock()
     return await _encode(records, lambda record: views.event(record, clock))
+
+
+def _recorded(context: Context, peer: Any) -> str:
+    """The neighbor of that name, or whoever has events under that address: BFD sessions without BGP have some too."""
+    try:
+        return _neighbor(context, peer).peer
+    except Refused:
+        with contextlib.suppress(ValueError):
+            canonical = peer_id(str(peer))
+            if context.engine.events(0, 1, canonical):
+                return canonical
+        raise
 
 
 @method

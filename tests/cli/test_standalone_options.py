@@ -242,8 +242,8 @@ def test_a_key_from_a_pipe() -> None:
         ("keyed-md5", b"0123456789abcdef0", "a keyed-md5 key has 1 to 16 octets"),
         ("keyed-sha1", b"x" * 5000, "a keyed-sha1 key has 1 to 20 octets"),
         ("simple", b"0x", "a simple key has 1 to 16 octets"),
-        ("simple", b"0xSECRET", "hex digits are needed after 0x"),
-        ("simple", b"0x5ec", "hex digits are needed after 0x"),
+        ("simple", b"0xSECRET", "hex digits after 0x"),
+        ("simple", b"0x5ec", "hex digits after 0x"),
     ],
 )
 def test_a_key_that_cannot_be_used_is_refused_and_not_repeated(

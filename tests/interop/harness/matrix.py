@@ -53,6 +53,16 @@ FEATURES: Final = (
     "multihop",
     "BFD",
     "BFD on link-local addresses",
+    "BFD on every path",
+    "BFD timers changed live",
+    "BFD of a peer that restarts",
+    "BFD AdminDown",
+    "BFD and loss in one direction",
+    "BFD demand mode",
+    "BFD echo",
+    "BFD authentication",
+    "BFD sessions that were asked for",
+    "BFD strict mode",
     "what Wireshark reads",
 )
 
@@ -69,9 +79,12 @@ def lacks(peers: Iterable[str], features: Iterable[str], reason: str) -> None:
             LACKS[feature, peer] = reason
 
 
-_BFD = ("BFD", "BFD on link-local addresses")
+_BFD = tuple(feature for feature in FEATURES if feature.startswith("BFD"))
 lacks(["gobgp", "exabgp"], _BFD, "no BFD")
 lacks(["openbgpd"], _BFD, "no BFD in the portable release")
+lacks(["bird"], ["BFD echo"], "no echo function in BIRD 2")
+lacks(["frr"], ["BFD authentication"], "none in 8.4.4: it takes authenticated packets for plain ones")
+lacks(["frr"], ["BFD demand mode"], "8.4.4 goes on sending")
 lacks(["openbgpd"], ["flow specifications"], "none in 7.7")
 lacks(["exabgp"], ["both ends dial: collisions"], "4.2.21 stops serving the connection that won")
 lacks(["gobgp"], ["route refresh asked by the peer"], "its CLI asks nobody: it looks through what it has kept")
