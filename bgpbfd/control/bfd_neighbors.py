@@ -1,7 +1,7 @@
 """Between the BFD sessions and the BGP neighbors that use them: what one says is handed to the other.
 
 What it means is decided by each neighbor's ``coupling``; here its verdicts are carried out, its timer armed, and what
-happened is recorded: first the teardown, then the telling of it.
+happened is recorded: of a failure first the teardown, then the telling of it.
 """
 
 from __future__ import annotations
@@ -112,12 +112,15 @@ class BfdNeighbors:
         if session is None:
             return
         now = self._host.clock.now()
+        if change.new == "up":  # what comes of it is told after it
+            self._host.bfd_sessions.tell(session, change)
         for neighbor in self._of(session.neighbors()):
             verdicts = neighbor.coupling.handle(change, now)
             self._act(neighbor, verdicts)
             if any(isinstance(verdict, bgp.BfdDown) for verdict in verdicts):
                 self._tell_damped(neighbor)
-        self._host.bfd_sessions.tell(session, change)
+        if change.new != "up":
+            self._host.bfd_sessions.tell(session, change)
 
     def _of(self, peers: Sequence[PeerId]) -> list[Neighbor]:
         return [self._host.neighbors[peer] for peer in peers if peer in self._host.neighbors]
