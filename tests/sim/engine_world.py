@@ -289,8 +289,9 @@ class Host:
         remote_admin_down: bool = False,
         blame: str = "",
         silence: int = 150 * MILLISECOND,
+        independent: bool = False,
     ) -> None:
-        """The worker's word on a session."""
+        """The worker's word on a session; ``key``: its path, which is the remote address where no local one is set."""
         self.engine.bfd_event(
             bfd.StateChange(
                 key=key,
@@ -305,6 +306,7 @@ class Host:
                 last_rx=self.world.now - silence,
                 previous_rx=self.world.now - silence - 50 * MILLISECOND,
                 detection_time_us=150 * MILLISECOND,
+                control_plane_independent=independent,
             )
         )
 

@@ -108,16 +108,21 @@ def test_a_restarting_neighbor_keeps_its_routes_through_a_reload_that_is_not_abo
     assert b.learned(A) == set(some(3))
 
 
-def test_bfd_down_while_a_neighbor_restarts_takes_its_routes_and_admin_down_does_not() -> None:
-    """What was learned over a path that has failed is not kept, whichever of TCP and BFD tells first."""
-    for blame, kept in (("path-loss", set()), ("admin", set(some(3)))):
+def test_rfc5882_4_3_bfd_down_while_a_neighbor_restarts() -> None:
+    """With the C bit at both ends it is the path that has failed, and nothing is kept; without, BFD went down with the
+    control plane that restarts. AdminDown is no failure at all."""
+    for blame, independent, kept in (
+        ("path-loss", True, set()),
+        ("path-loss", False, set(some(3))),
+        ("admin", True, set(some(3))),
+    ):
         world, a, b = pair(RESTART, "bfd = true", a=(RESTART, "bfd = true"), routes=some(3))
         b.bfd_says(A, "down", "up")
         world.run(3 * SECOND)
         world.crash(a)
         world.run(SECOND // 10)
         assert b.learned(A) == set(some(3))
-        b.bfd_says(A, "up", "down", blame=blame, remote_admin_down=blame == "admin")
+        b.bfd_says(A, "up", "down", blame=blame, remote_admin_down=blame == "admin", independent=independent)
         world.run(0)
         assert b.learned(A) == kept
         assert (b.operations.neighbor(A).stale_until is None) == (not kept)
