@@ -108,9 +108,8 @@ def test_a_restarting_neighbor_keeps_its_routes_through_a_reload_that_is_not_abo
     assert b.learned(A) == set(some(3))
 
 
-def test_rfc5882_4_3_bfd_down_while_a_neighbor_restarts() -> None:
-    """With the C bit at both ends it is the path that has failed, and nothing is kept; without, BFD went down with the
-    control plane that restarts. AdminDown is no failure at all."""
+def test_rfc5882_4_3_bfd_down_takes_a_restarting_neighbor_s_routes_only_with_the_c_bit_of_both_ends() -> None:
+    """Without it BFD goes down with a restarting control plane, and says nothing of the path; AdminDown never does."""
     for blame, independent, kept in (
         ("path-loss", True, set()),
         ("path-loss", False, set(some(3))),
@@ -122,11 +121,18 @@ def test_rfc5882_4_3_bfd_down_while_a_neighbor_restarts() -> None:
         world.crash(a)
         world.run(SECOND // 10)
         assert b.learned(A) == set(some(3))
-        b.bfd_says(A, "up", "down", blame=blame, remote_admin_down=blame == "admin", independent=independent)
+        told = len(b.events("bgp-restarting"))
+        b.bfd_says(
+            *(A, "up", "down"),
+            blame=blame,
+            remote_admin_down=blame == "admin",
+            control_plane_independent=independent,
+        )
         world.run(0)
         assert b.learned(A) == kept
         assert (b.operations.neighbor(A).stale_until is None) == (not kept)
         assert len(b.events("stale-routes-dropped")) == (not kept)
+        assert len(b.events("bgp-restarting")) - told == (blame == "path-loss" and not independent)
 
 
 def test_stop_while_a_neighbor_restarts_leaves_no_timer() -> None:
