@@ -100,7 +100,7 @@ def gone(pid: int) -> bool:
 async def test_facts_are_in_the_environment_and_as_json_on_standard_input(world: World) -> None:
     world.configure('env | grep ^BGPBFD_ | sort > "$out"; cat > "$out.json"')
     before = time.time()
-    world.event("bfd-down", text="BFD went down", old="up", diag=1, silence_ms=150.25, **{"a-b c": "x", "ok": True})
+    world.event("bfd-down", text="BFD went down", old="up", diag=1, silence_ms=150.25, ok=True, **{"a-b c": "x"})
     await world.idle()
     variables = dict(line.split("=", 1) for line in world.lines())
     at = float(variables.pop("BGPBFD_TIME"))
@@ -153,7 +153,13 @@ async def test_the_daemons_environment_is_passed_on_without_what_is_meant_for_it
 
 def test_what_a_neighbor_says_is_cleaned_and_bounded() -> None:
     nasty = "a\nBGPBFD_EVENT=bgp-up\0\x1b[2J\x85\u202e\ud800é"
-    facts = {"said": nasty, "traceback": "T", "message": "ff" * 4096, "nan": float("nan"), "long": "x" * 100_000}
+    facts: dict[str, str | int | float] = {
+        "said": nasty,
+        "traceback": "T",
+        "message": "ff" * 4096,
+        "long": "x" * 100_000,
+    }
+    facts["nan"] = float("nan")
     variables, line = told(RecordedEvent(7, 0, "bgp-down", PEER, nasty, "info", facts), 1.5)
     shown = "a\\nBGPBFD_EVENT=bgp-up\\x00\\x1b[2J\\x85\\u202e\\ud800é"
     assert variables[b"BGPBFD_SAID"].decode() == variables[b"BGPBFD_TEXT"].decode() == shown
@@ -190,7 +196,7 @@ async def test_the_child_has_nice_0_default_signals_a_session_of_its_own_and_no_
     pid = os.getpid()
     before = os.getpriority(os.PRIO_PROCESS, pid)
     world.configure(
-        'cat /proc/$$/status > "$out"; nice >> "$out"; ps -o pid=,sid=,pgid= -p $$ >> "$out"\n'
+        'cat /proc/self/status > "$out"; nice >> "$out"; ps -o pid=,sid=,pgid= -p $$ >> "$out"\n'
         'ls /proc/$$/fd > "$out.fds"'
     )
     leak = 250
