@@ -93,7 +93,8 @@ def _check(args: argparse.Namespace) -> int:
         print(f"warning: {warning}", file=sys.stderr)
     routes = len(config.static_routes) + sum(len(peer.static_routes) for peer in config.peers)
     flows = sum(len(peer.static_flows) for peer in config.peers)
-    more = f", {flows} static flows" if flows else ""
+    counts = ((flows, "static flows"), (len(config.bfd.sessions), "BFD sessions"), (len(config.hooks), "hooks"))
+    more = "".join(f", {count} {what}" for count, what in counts if count)
     print(f"{args.config}: good: {len(config.peers)} peers, {routes} static routes{more}")
     return 0
 

@@ -21,7 +21,7 @@ from bgpbfd import __version__, log
 from bgpbfd.api.server import ApiServer, ListenError
 from bgpbfd.bfd.link import BfdLink
 from bgpbfd.config.load import ConfigError, Fault, load
-from bgpbfd.config.model import Config
+from bgpbfd.config.model import BfdProfile, Config
 from bgpbfd.control.engine import Engine
 from bgpbfd.control.operations import Operations
 from bgpbfd.control.reconcile import apply_config
@@ -217,7 +217,10 @@ class _Daemon:
 
 def _hide_secrets(config: Config) -> None:
     """Nothing logs them; should a text of the system's ever hold one, it is masked. Short ones would mask words."""
-    secrets = (peer.md5_password.reveal() for peer in config.peers if peer.md5_password is not None)
+    secrets = {peer.md5_password.reveal() for peer in config.peers if peer.md5_password is not None}
+    with_keys: list[BfdProfile | None] = [*config.bfd.profiles.values(), *config.bfd.sessions]
+    with_keys += [peer.bfd for peer in config.peers]
+    secrets |= {key.key.reveal() for entry in with_keys if entry is not None for key in entry.auth}
     log.hide(*(secret for secret in secrets if len(secret) >= SHORTEST_MASKED))
 
 

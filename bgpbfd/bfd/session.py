@@ -218,14 +218,17 @@ class Session(Deadlines):
         return actions
 
     def change(self, settings: Settings, now: Instant) -> list[Action]:
-        """New settings, never a flap: timers by §6.8.3, what else our packets say at once."""
+        """New settings, never a flap: timers by §6.8.3, what else our packets say at once.
+
+        ValueError, and nothing has changed: a key that cannot be used.
+        """
         actions: list[Action] = []
+        if settings.auth != self.settings.auth:
+            self.auth.change(settings.auth)
         demanded = self.demand_in_force
         old, self.settings = self.settings, settings
         if demanded and not settings.demand:
             self._excused_at = now  # the remote is silent because we asked for it, and has yet to hear otherwise
-        if settings.auth != old.auth:
-            self.auth.change(settings.auth)
         if _contents(settings) != _contents(old) or self._built_demand is not self.demand_in_force:
             self._packet = None
         self._unsettled = True

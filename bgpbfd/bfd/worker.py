@@ -43,6 +43,7 @@ from bgpbfd.bfd.protocol import (
     Report,
     SessionFault,
     SetAdminDown,
+    Settings,
     Shutdown,
 )
 from bgpbfd.bfd.session import Session
@@ -192,11 +193,7 @@ class Worker:
             case Change():
                 owner = self._current(command)
                 if owner is not None:
-                    owner.add = msgspec.structs.replace(owner.add, settings=command.settings)
-                    wanted, owner.limits = self._traffic.possible(command.settings, owner.remote)
-                    self._traffic.listen_for(owner.add)
-                    self._traffic.forget_steady(owner)
-                    self._traffic.carry_out(owner, owner.session.change(wanted, now))
+                    self._change(owner, command, now)
             case SetAdminDown():
                 owner = self._current(command)
                 if owner is not None:
@@ -233,6 +230,8 @@ class Worker:
                 raise ValueError(f"more than {SESSIONS_MAX} sessions")
             remote = canonical(command.remote)
             local = None if command.local is None else canonical(command.local)
+            wanted, limits = self._traffic.possible(command.settings, remote)
+            session = self._session(command, wanted, now)
         except ValueError as error:
             self._outbox.post(SessionFault(key=command.key, generation=command.generation, error=str(error)))
             return
@@ -241,10 +240,18 @@ class Worker:
         path = (remote, local, command.interface, command.multihop)
         for owner in [o for o in self._leaving if (o.remote, o.local, o.add.interface, o.add.multihop) == path]:
             self._close(owner)  # two sessions of ours must not argue over one of the neighbor's
-        wanted, limits = self._traffic.possible(command.settings, remote)
-        session = Session(
+        owner = Owner(command, session, remote, local, session.local_discriminator)
+        owner.limits = limits
+        self._owners[command.key] = owner
+        self._traffic.listen_for(command)
+        self._traffic.open(owner)
+        self._traffic.carry_out(owner, ())
+
+    def _session(self, command: Add, settings: Settings, now: Instant) -> Session:
+        """ValueError: a key that cannot be used (``auth``)."""
+        return Session(
             local_discriminator=self._traffic.new_discriminator(),
-            settings=wanted,
+            settings=settings,
             rng=self._rng,
             now=now,
             admin_down=command.admin_down,
@@ -252,12 +259,19 @@ class Worker:
             # A thousand sessions that are added at once do not speak at once: to bring one up takes about 1 ms.
             first_tx_within_us=max(FIRST_TX_WITHIN_US, min(FIRST_TX_MAX_US, len(self._owners) * FIRST_TX_EACH_US)),
         )
-        owner = Owner(command, session, remote, local, session.local_discriminator)
+
+    def _change(self, owner: Owner, command: Change, now: Instant) -> None:
+        wanted, limits = self._traffic.possible(command.settings, owner.remote)
+        try:
+            actions = owner.session.change(wanted, now)
+        except ValueError as error:  # nothing has changed
+            self._outbox.post(SessionFault(key=command.key, generation=command.generation, error=str(error)))
+            return
+        owner.add = msgspec.structs.replace(owner.add, settings=command.settings)
         owner.limits = limits
-        self._owners[command.key] = owner
-        self._traffic.listen_for(command)
-        self._traffic.open(owner)
-        self._traffic.carry_out(owner, ())
+        self._traffic.listen_for(owner.add)
+        self._traffic.forget_steady(owner)
+        self._traffic.carry_out(owner, actions)
 
     def _leave(self, owner: Owner, now: Instant) -> None:
         """AdminDown for one detection time, unheard of by the main process; then gone."""

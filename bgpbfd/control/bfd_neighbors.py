@@ -1,7 +1,7 @@
 """Between the BFD sessions and the BGP neighbors that use them: what one says is handed to the other.
 
 What it means is decided by each neighbor's ``coupling``; here its verdicts are carried out, its timer armed, and what
-happened is recorded: first the teardown, then the telling of it.
+happened is recorded: of a failure first the teardown, then the telling of it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from bgpbfd.bfd import protocol as bfd
 from bgpbfd.bgp import events as bgp
 from bgpbfd.control.bfd_sessions import BfdSessions, neighbor_client
 from bgpbfd.control.coupling import Verdict
+from bgpbfd.control.damping import Damping
 from bgpbfd.control.learning import Learning
 from bgpbfd.control.neighbor import Neighbor, strict_hold_s
 from bgpbfd.control.ports import Clock, Timers
@@ -21,6 +22,7 @@ from bgpbfd.control.recorder import Recorder
 from bgpbfd.core import SECOND, Micros, PeerId
 
 BFD_REGAIN: Micros = 10 * SECOND  # a session starts at 1 s intervals (RFC 5880 §6.8.3): Up takes a few of them
+DAMPINGS_MAX = 1000  # dynamic neighbors, gone just now, whose failures are remembered
 
 
 class Host(Protocol):
@@ -39,6 +41,7 @@ class Host(Protocol):
 class BfdNeighbors:
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._dampings: dict[PeerId, Damping] = {}  # of dynamic neighbors, which go with each failure
 
     # -- neighbors ---------------------------------------------------------------------------------------
 
@@ -48,14 +51,16 @@ class BfdNeighbors:
         if path is None or settings is None or neighbor.coupling.bound:
             return
         session = self._host.bfd_sessions.attach(neighbor_client(neighbor.id), path, settings)
+        if (kept := self._dampings.pop(neighbor.id, None)) is not None:
+            neighbor.coupling.damping = kept
         verdicts = neighbor.coupling.bind(
             strict_hold_s(neighbor.config),
             self._host.clock.now(),
-            session.state,
+            "admin-down" if settings.shutdown else session.state,
             remote_admin_down=session.remote_admin_down,
+            fault=session.fault,
             damps=settings.damping,
         )
-        neighbor.coupling.fault = session.fault
         self._act(neighbor, verdicts)
 
     def stop(self, neighbor: Neighbor) -> None:
@@ -63,18 +68,30 @@ class BfdNeighbors:
             self._host.bfd_sessions.detach(neighbor_client(neighbor.id))
             self._act(neighbor, neighbor.coupling.unbind(self._host.clock.now()))
             self._host.timers.arm(_regain_key(neighbor.id), None, _nothing)
+            self._keep_damping(neighbor)
 
-    def change(self, neighbor: Neighbor) -> None:
-        """A reload has changed what is wanted of the session, not its path."""
+    def _keep_damping(self, neighbor: Neighbor) -> None:
+        damping = neighbor.coupling.damping
+        if neighbor.network is None or damping.faded(self._host.clock.now()):
+            return
+        if len(self._dampings) >= DAMPINGS_MAX:
+            del self._dampings[next(iter(self._dampings))]
+        self._dampings[neighbor.id] = damping
+
+    def change(self, neighbor: Neighbor, *, was_shutdown: bool) -> None:
+        """A reload has changed what is wanted of the session, not its path. ``was_shutdown``: before it."""
         settings = neighbor.config.bfd
         assert settings is not None
-        self._host.bfd_sessions.change(neighbor_client(neighbor.id), settings)
-        now = self._host.clock.now()
-        hold_s = strict_hold_s(neighbor.config)
-        self._act(neighbor, neighbor.coupling.configure(hold_s, now, damps=settings.damping))
+        session = self._host.bfd_sessions.change(neighbor_client(neighbor.id), settings)
+        now, coupling = self._host.clock.now(), neighbor.coupling
+        self._act(neighbor, coupling.configure(strict_hold_s(neighbor.config), now, damps=settings.damping))
+        if settings.shutdown is not was_shutdown:
+            state = "admin-down" if settings.shutdown else session.state
+            self._act(neighbor, coupling.look(now, state, remote_admin_down=session.remote_admin_down))
 
     def forgive(self, neighbor: Neighbor) -> None:
         """An operator wants it back now, however often BFD has failed."""
+        self._dampings.pop(neighbor.id, None)
         self._act(neighbor, neighbor.coupling.forgive(self._host.clock.now()))
 
     # -- what the worker says ----------------------------------------------------------------------------
@@ -112,12 +129,20 @@ class BfdNeighbors:
         if session is None:
             return
         now = self._host.clock.now()
+        if change.new == "up":  # what comes of it is told after it
+            self._host.bfd_sessions.tell(session, change)
+        failed: list[Neighbor] = []
         for neighbor in self._of(session.neighbors()):
+            if neighbor.config.bfd is not None and neighbor.config.bfd.shutdown:
+                continue  # it is AdminDown to this one, whatever others use it for
             verdicts = neighbor.coupling.handle(change, now)
             self._act(neighbor, verdicts)
             if any(isinstance(verdict, bgp.BfdDown) for verdict in verdicts):
-                self._tell_damped(neighbor)
-        self._host.bfd_sessions.tell(session, change)
+                failed.append(neighbor)
+        if change.new != "up":
+            self._host.bfd_sessions.tell(session, change)
+        for neighbor in failed:
+            self._tell_damped(neighbor)
 
     def _of(self, peers: Sequence[PeerId]) -> list[Neighbor]:
         return [self._host.neighbors[peer] for peer in peers if peer in self._host.neighbors]
@@ -126,10 +151,11 @@ class BfdNeighbors:
         damping = neighbor.coupling.damping
         if damping.until is None:
             return
-        seconds = damping.hold // SECOND
-        text = f"BFD has failed {damping.failures} times in short order: BGP waits until it has been up for {seconds} s"
-        facts: dict[str, str | int | float] = {"failures": damping.failures, "hold_s": seconds}
         now = self._host.clock.now()
+        seconds, within = damping.hold // SECOND, round((now - damping.since) / SECOND)
+        text = f"BFD has failed {damping.failures} times within {within} s: BGP waits until it has been up for "
+        text += f"{seconds} s"
+        facts: dict[str, str | int | float] = {"failures": damping.failures, "within_s": within, "hold_s": seconds}
         self._host.recorder.add("bfd-damped", text, now, peer=neighbor.id, level="warning", facts=facts)
 
     def _worker_ready(self) -> None:
@@ -137,14 +163,18 @@ class BfdNeighbors:
         now = self._host.clock.now()
         self._host.bfd_sessions.worker_restarted()
         for neighbor in self._host.neighbors.values():
-            if neighbor.coupling.lose_sight():
+            settings = neighbor.config.bfd
+            if neighbor.coupling.lose_sight("admin-down" if settings is not None and settings.shutdown else "down"):
                 self._host.timers.arm(
                     _regain_key(neighbor.id), now + BFD_REGAIN, functools.partial(self._not_regained, neighbor)
                 )
 
     def _not_regained(self, neighbor: Neighbor) -> None:
         if self._host.neighbors.get(neighbor.id) is neighbor:
-            self._act(neighbor, neighbor.coupling.give_up(self._host.clock.now()))
+            verdicts = neighbor.coupling.give_up(self._host.clock.now())
+            self._act(neighbor, verdicts)
+            if any(isinstance(verdict, bgp.BfdDown) for verdict in verdicts):
+                self._tell_damped(neighbor)
 
     # -- verdicts ----------------------------------------------------------------------------------------
 
@@ -153,6 +183,8 @@ class BfdNeighbors:
             self._host.feed(neighbor, verdict)
             if isinstance(verdict, bgp.BfdDown):
                 self._host.learning.path_failed(neighbor, independent=neighbor.coupling.control_plane_independent)
+        if self._host.neighbors.get(neighbor.id) is not neighbor:
+            return  # a dynamic neighbor goes with its session
         deadline = neighbor.coupling.next_deadline()
         self._host.timers.arm(_gate_key(neighbor.id), deadline, functools.partial(self._timer, neighbor))
 

@@ -1,29 +1,36 @@
 """Every BFD session of the daemon, by its path, and who uses it: one a path, shared by its clients (RFC 5882 §2).
 
 Clients are BGP neighbors, the stand-alone sessions of the configuration, and neighbors that asked by themselves (RFC
-9468). A session runs with the most demanding of what its clients want: the shortest intervals and the smallest
-multiplier; it is passive, in demand mode or shut down only if all of them say so, and with echo or the C bit if one
-does. Their keys are the same, which the configuration has been checked for.
+9468). A session runs with the most demanding of what its clients want: the shortest intervals, and the multiplier that
+makes of them the shortest of the times in which the clients want to be missed; it is passive, in demand mode or shut
+down only if all of them say so, and with echo or the C bit if one does. Their keys are the same, which the
+configuration has been checked for. Who has BFD shut down while others use it takes no part: it sees AdminDown.
 
 A session ends with its last client. What clients want changes it without a flap; only another path is another session.
+A reload is one change: who leaves in it makes way for who comes.
+
+A session that a neighbor asked for is taken over, as it is, by a client of the configuration whose path it lies on.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from bgpbfd.bfd import protocol as bfd
 from bgpbfd.config.bfd_auth import auth_key_octets
-from bgpbfd.config.model import BfdGlobal, BfdPath, BfdProfile, BfdStandalone, Config
+from bgpbfd.config.model import BfdGlobal, BfdPath, BfdProfile, BfdStandalone, Config, is_link_local
 from bgpbfd.control.coupling import change_facts
+from bgpbfd.control.neighbor import Neighbor
 from bgpbfd.control.ports import BfdControl, Clock, Timers
 from bgpbfd.control.recorder import Recorder
 from bgpbfd.core import MILLISECOND, SECOND, Instant, Micros, PeerId
 
 UNSOLICITED_GRACE: Micros = 60 * SECOND  # how long such a session may be without being Up, RFC 9468 §2
+REFUSED_QUIET: Micros = 60 * SECOND  # that there is no room for one is told of once in this time
 LATE_QUIET: Micros = 10 * SECOND  # late packets of a session are told of once in this time
 _UNSOLICITED = "unsolicited"
 
@@ -32,15 +39,17 @@ class Host(Protocol):
     """What the sessions need of the engine."""
 
     config: Config
+    neighbors: dict[PeerId, Neighbor]
     clock: Clock
     timers: Timers
     recorder: Recorder
     bfd: BfdControl
+    stopping: bool
 
 
 @dataclass(slots=True)
 class Client:
-    """``name``: ``bgp PEER``, ``configured PATH`` or ``unsolicited``."""
+    """``name``: ``bgp PEER``, ``configured PATH`` or ``unsolicited PATH``."""
 
     name: str
     settings: bfd.Settings
@@ -49,10 +58,15 @@ class Client:
 
 @dataclass(slots=True)
 class SharedSession:
-    """``state`` and ``remote_admin_down`` as the worker told last; ``in_force`` what it was told last."""
+    """``state`` and ``remote_admin_down`` as the worker told last; ``in_force`` what it was told last.
+
+    ``asked``: a neighbor asked for it, whoever uses it now. ``late_untold``: count and longest gap (µs) since then.
+    """
 
     path: BfdPath
     key: str
+    asked: bool = False
+    generation: int = 0
     clients: dict[str, Client] = field(default_factory=dict)
     in_force: bfd.Settings = field(default_factory=bfd.Settings)
     shutdown: bool = False
@@ -60,12 +74,13 @@ class SharedSession:
     remote_admin_down: bool = False
     fault: str | None = None
     late_told: Instant | None = None
+    late_untold: tuple[int, Micros] = (0, 0)
 
     @property
     def peer(self) -> PeerId:
         """As neighbors are named."""
         interface = self.path.interface
-        link_local = interface is not None and self.path.remote.startswith("fe80:")
+        link_local = interface is not None and is_link_local(self.path.remote)
         return f"{self.path.remote}%{interface}" if link_local else self.path.remote
 
     def neighbors(self) -> list[PeerId]:
@@ -78,11 +93,25 @@ class BfdSessions:
         self._host = host
         self.by_key: dict[str, SharedSession] = {}
         self._of: dict[str, SharedSession] = {}  # by client
-        self.standalone: dict[BfdPath, BfdStandalone] = {}
-        self._unsolicited_full = False
+        self.standalone: dict[str, BfdStandalone] = {}  # by client
+        self._asked: dict[str, list[SharedSession]] = {}  # by remote: those that neighbors asked for
+        self._refused_told: Instant | None = None
+        self._held: dict[str, SharedSession] | None = None  # during a reload: those that have no client just now
 
     def of(self, client: str) -> SharedSession | None:
         return self._of.get(client)
+
+    @contextmanager
+    def one_change(self) -> Iterator[None]:
+        """A session that is left by one client in here and taken up by another one goes on."""
+        self._held = {}
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            for session in held.values():
+                if not session.clients:
+                    self._remove(session)
 
     # -- clients -----------------------------------------------------------------------------------------
 
@@ -91,8 +120,7 @@ class BfdSessions:
         session = self._find(path)
         new = session is None
         if session is None:
-            session = SharedSession(path, str(path))
-            self.by_key[session.key] = session
+            session = self._make(path, asked=client.startswith(_UNSOLICITED))
         session.clients[client] = Client(client, session_settings(wanted), wanted.shutdown)
         self._of[client] = session
         if client != _unsolicited_name(session):
@@ -109,30 +137,50 @@ class BfdSessions:
         if session.clients:
             self._bring(session)
             return
-        del self.by_key[session.key]
-        self._host.timers.arm(_timer_key(session), None, _nothing)
-        self._host.bfd.remove(session.key)
+        if self._held is not None:
+            self._held[session.key] = session
+        else:
+            self._remove(session)
 
-    def change(self, client: str, wanted: BfdProfile) -> None:
+    def change(self, client: str, wanted: BfdProfile) -> SharedSession:
         """Other settings on the same path; KeyError for a client without a session."""
         session = self._of[client]
         session.clients[client] = Client(client, session_settings(wanted), wanted.shutdown)
         self._bring(session)
+        return session
 
     def _find(self, path: BfdPath) -> SharedSession | None:
         """The session of that very path; or one that its neighbor asked for and which lies on it."""
         exact = self.by_key.get(str(path))
-        if exact is not None or path.multihop:
+        if exact is not None:
             return exact
-        return next((session for session in self._unsolicited() if _lies_on(session.path, path)), None)
+        return next((session for session in self._asked.get(path.remote, ()) if _lies_on(session.path, path)), None)
+
+    def _make(self, path: BfdPath, *, asked: bool) -> SharedSession:
+        session = SharedSession(path, str(path), asked)
+        self.by_key[session.key] = session
+        if asked:
+            self._asked.setdefault(path.remote, []).append(session)
+        return session
+
+    def _remove(self, session: SharedSession) -> None:
+        del self.by_key[session.key]
+        if session.asked:
+            of_remote = self._asked[session.path.remote]
+            of_remote.remove(session)
+            if not of_remote:
+                del self._asked[session.path.remote]
+        self._host.timers.arm(_timer_key(session), None, _nothing)
+        self._host.bfd.remove(session.key)
 
     def _bring(self, session: SharedSession, *, new: bool = False) -> None:
         """Tell the worker what its clients want of it, if that is news."""
-        settings = combined([client.settings for client in session.clients.values()])
-        shutdown = all(client.shutdown for client in session.clients.values())
+        clients = list(session.clients.values())
+        shutdown = all(client.shutdown for client in clients)
+        settings = combined([client.settings for client in clients if shutdown or not client.shutdown])
         control, path = self._host.bfd, session.path
         if new:
-            control.add(
+            session.generation = control.add(
                 bfd.Add(
                     key=session.key,
                     generation=0,
@@ -157,24 +205,29 @@ class BfdSessions:
     def configure(self, config: BfdGlobal) -> None:
         """Stand-alone sessions and who may ask for one; BGP neighbors attach themselves."""
         self._host.bfd.bind(list(config.bind))
-        wanted = {entry.path: entry for entry in config.sessions}
+        wanted = {f"configured {entry.path}": entry for entry in config.sessions}
         old, self.standalone = self.standalone, wanted
-        for path in [path for path in old if path not in wanted]:
-            self.detach(_standalone_name(path))
-        for path, entry in wanted.items():
-            if path not in old:
-                self.attach(_standalone_name(path), path, entry)
-            elif entry != old[path]:
-                self.change(_standalone_name(path), entry)
+        for client in old:
+            if client not in wanted:
+                self.detach(client)
+        for client, entry in wanted.items():
+            if client not in old:
+                self.attach(client, entry.path, entry)
+            elif entry != old[client]:
+                self.change(client, entry)
         allowed = config.unsolicited
         self._host.bfd.accept_unsolicited(
             [] if allowed is None else list(allowed.networks), None if allowed is None else allowed.interface
         )
-        for session in list(self._unsolicited()):
+        for session in self._unsolicited():
             if allowed is None or not allowed.admits(session.path.remote, session.path.interface):
                 self._end_unsolicited(session, "its network is not listed any more")
             else:
                 self.change(_unsolicited_name(session), allowed.settings)
+
+    def standalone_of(self, session: SharedSession) -> BfdStandalone | None:
+        """The entry of the configuration among its clients."""
+        return next((self.standalone[client] for client in session.clients if client in self.standalone), None)
 
     # -- neighbors that ask (RFC 9468) --------------------------------------------------------------------
 
@@ -183,25 +236,33 @@ class BfdSessions:
         host = self._host
         allowed = host.config.bfd.unsolicited
         path = BfdPath(event.remote, event.local, event.interface)
-        if allowed is None or not allowed.admits(event.remote, event.interface):
+        if host.stopping or allowed is None or not allowed.admits(event.remote, event.interface):
             return  # asked before a reload took the network away
         if any(_lies_on(path, session.path) for session in self.by_key.values()):
             return  # it has one by now
-        if sum(1 for _ in self._unsolicited()) >= allowed.max_sessions:
-            if not self._unsolicited_full:
-                self._unsolicited_full = True
-                text = f"BFD: {event.remote} asks for a session, and there are bfd.unsolicited.max_sessions = "
-                text += f"{allowed.max_sessions} of them; told once until there is room"
-                host.recorder.add("bfd-unsolicited-refused", text, host.clock.now(), level="warning")
+        known = (neighbor.config.bfd_path for neighbor in host.neighbors.values())
+        if any(of_neighbor is not None and _lies_on(path, of_neighbor) for of_neighbor in known):
+            return  # it is disabled: whoever did that wants no session either
+        if len(self._unsolicited()) >= allowed.max_sessions:
+            self._refuse(event, allowed.max_sessions)
             return
-        self._unsolicited_full = False
         text = f"BFD: {event.remote} asked for a session ({event.local} on {event.interface})"
         host.recorder.add("bfd-unsolicited", text, host.clock.now(), peer=SharedSession(path, "").peer)
         session = self.attach(f"{_UNSOLICITED} {path}", path, allowed.settings)
         self._arm_grace(session)
 
-    def _unsolicited(self) -> Iterable[SharedSession]:
-        return [session for session in self.by_key.values() if _unsolicited_name(session) in session.clients]
+    def _refuse(self, event: bfd.Unsolicited, most: int) -> None:
+        now = self._host.clock.now()
+        if self._refused_told is not None and now - self._refused_told < REFUSED_QUIET:
+            return  # it asks once a second, and so may many others
+        self._refused_told = now
+        text = f"BFD: {event.remote} asks for a session, and there are bfd.unsolicited.max_sessions = {most} of them"
+        self._host.recorder.add("bfd-unsolicited-refused", text, now, level="warning")
+
+    def _unsolicited(self) -> list[SharedSession]:
+        """Those whose only client is the neighbor that asked."""
+        asked = (session for sessions in self._asked.values() for session in sessions)
+        return [session for session in asked if _unsolicited_name(session) in session.clients]
 
     def _arm_grace(self, session: SharedSession) -> None:
         deadline = None if session.state == "up" else self._host.clock.now() + UNSOLICITED_GRACE
@@ -215,7 +276,6 @@ class BfdSessions:
     def _end_unsolicited(self, session: SharedSession, why: str) -> None:
         text = f"BFD: the session that {session.path.remote} had asked for is removed: {why}"
         self._host.recorder.add("bfd-unsolicited", text, self._host.clock.now(), peer=session.peer)
-        self._unsolicited_full = False
         self.detach(_unsolicited_name(session))
 
     def _drop_unsolicited(self, session: SharedSession) -> None:
@@ -229,7 +289,7 @@ class BfdSessions:
 
     def take(self, change: bfd.StateChange) -> SharedSession | None:
         """Note a change; None for a session that is not ours any more."""
-        session = self.by_key.get(change.key)
+        session = self._meant(change)
         if session is None:
             return None
         session.state = change.new
@@ -237,6 +297,11 @@ class BfdSessions:
         if _unsolicited_name(session) in session.clients and "up" in {change.old, change.new}:
             self._arm_grace(session)
         return session
+
+    def _meant(self, event: bfd.StateChange | bfd.SessionFault | bfd.Late) -> SharedSession | None:
+        """The session of an event; none of one that was on the same path before. A new worker's are numbered on."""
+        session = self.by_key.get(event.key)
+        return session if session is not None and event.generation >= session.generation else None
 
     def tell(self, session: SharedSession, change: bfd.StateChange) -> None:
         """Record a change, for people and hooks."""
@@ -249,7 +314,7 @@ class BfdSessions:
 
     def fault(self, event: bfd.SessionFault) -> SharedSession | None:
         """Why a session cannot run, or that it can again; None where that is no news."""
-        session = self.by_key.get(event.key)
+        session = self._meant(event)
         if session is None or session.fault == event.error:
             return None
         session.fault = event.error
@@ -260,15 +325,19 @@ class BfdSessions:
 
     def late(self, event: bfd.Late) -> None:
         """Packets came late: told now and then, as it says that the path or a host is in trouble."""
-        session = self.by_key.get(event.key)
-        now = self._host.clock.now()
-        if session is None or (session.late_told is not None and now - session.late_told < LATE_QUIET):
+        session = self._meant(event)
+        if session is None:
             return
-        session.late_told = now
-        gap, interval = event.gap_us / MILLISECOND, event.interval_us / MILLISECOND
-        text = f"BFD packets came late: {event.count} of them, up to {gap:.1f} ms after the one before, "
+        now = self._host.clock.now()
+        count, longest = session.late_untold[0] + event.count, max(session.late_untold[1], event.gap_us)
+        if session.late_told is not None and now - session.late_told < LATE_QUIET:
+            session.late_untold = count, longest
+            return
+        session.late_told, session.late_untold = now, (0, 0)
+        gap, interval = longest / MILLISECOND, event.interval_us / MILLISECOND
+        text = f"BFD packets came late: {count} of them, up to {gap:.1f} ms after the one before, "
         text += f"where one is due every {interval:g} ms"
-        facts: dict[str, str | int | float] = {"count": event.count, "gap_ms": gap, "interval_ms": interval}
+        facts: dict[str, str | int | float] = {"count": count, "gap_ms": gap, "interval_ms": interval}
         self._host.recorder.add("bfd-late", text, now, peer=session.peer, facts=facts)
 
     def worker_restarted(self) -> None:
@@ -276,6 +345,7 @@ class BfdSessions:
         for session in self.by_key.values():
             session.state = "admin-down" if session.shutdown else "down"
             session.remote_admin_down = False
+            session.fault = None  # a new worker tells of those that last
             if _unsolicited_name(session) in session.clients:
                 self._arm_grace(session)
 
@@ -304,10 +374,14 @@ def combined(wanted: list[bfd.Settings]) -> bfd.Settings:
     def least(values: Iterable[Micros]) -> Micros:
         return min((value for value in values if value), default=0)
 
+    # The neighbor misses us after multiplier × interval. With the smallest multiplier on the shortest interval that
+    # would be less than anybody asked for, and a few packets lost would be a failure.
+    interval = min(each.desired_min_tx_us for each in wanted)
+    missed_after = min(each.detect_mult * each.desired_min_tx_us for each in wanted)
     return bfd.Settings(
-        desired_min_tx_us=min(each.desired_min_tx_us for each in wanted),
+        desired_min_tx_us=interval,
         required_min_rx_us=min(each.required_min_rx_us for each in wanted),
-        detect_mult=min(each.detect_mult for each in wanted),
+        detect_mult=missed_after // interval,
         passive=all(each.passive for each in wanted),
         demand=all(each.demand for each in wanted),
         control_plane_independent=any(each.control_plane_independent for each in wanted),
@@ -345,10 +419,6 @@ def neighbor_client(peer: PeerId) -> str:
 def client_kinds(session: SharedSession) -> tuple[str, ...]:
     """``bgp``, ``configured``, ``unsolicited``: what its clients are."""
     return tuple(dict.fromkeys(name.partition(" ")[0] for name in session.clients))
-
-
-def _standalone_name(path: BfdPath) -> str:
-    return f"configured {path}"
 
 
 def _unsolicited_name(session: SharedSession) -> str:

@@ -36,6 +36,7 @@ class Coupling:
     bound: bool = False
     down_count: int = 0
     regaining: bool = False  # it was Up under a worker that died, and has not been since
+    unseen: bool = False  # a new worker has not said a word on it yet
     gate: BfdGate = OPEN
     damping: Damping = field(default_factory=Damping)
 
@@ -46,20 +47,34 @@ class Coupling:
         state: str = "down",
         *,
         remote_admin_down: bool = False,
+        fault: str | None = None,
         damps: bool = True,
     ) -> list[Verdict]:
         """The neighbor has a session from now on, in a state in which others may have brought it already."""
         self.bound = True
-        self.state, self.remote_admin_down = state, remote_admin_down
+        self.state, self.remote_admin_down, self.fault = state, remote_admin_down, fault
         self.strict_hold_s, self.damps = strict_hold_s, damps
-        self.regaining = False
+        self.regaining = self.unseen = False
+        self.damping.expired(now)
         return self._gate(now)
+
+    def look(self, now: Instant, state: str, *, remote_admin_down: bool) -> list[Verdict]:
+        """It sees the session, or its own AdminDown instead of it, from now on: nothing that it sees is a failure."""
+        came_up = state == "up" and self.state != "up"
+        self.state, self.remote_admin_down = state, remote_admin_down
+        self.regaining = False
+        if came_up:
+            self.damping.came_up(now)
+        elif state == "admin-down":
+            self.damping.release()
+        gate = self._gate(now)
+        return [*gate, BfdUp()] if came_up and self.damping.until is None else gate
 
     def unbind(self, now: Instant) -> list[Verdict]:
         """It has none any more. What was damped stays so: whoever removes BFD for a moment has not mended anything."""
         self.bound = False
         self.state, self.remote_admin_down, self.fault = "down", False, None
-        self.regaining = False
+        self.regaining = self.unseen = False
         return self._gate(now)
 
     def configure(self, strict_hold_s: float | None, now: Instant, *, damps: bool = True) -> list[Verdict]:
@@ -72,23 +87,28 @@ class Coupling:
         self.fault = fault
         return self._gate(now)
 
-    def lose_sight(self) -> bool:
-        """The worker was replaced, and its sessions start anew; whether this one was Up and has to come back."""
+    def lose_sight(self, state: str = "down") -> bool:
+        """The worker was replaced, and its sessions start anew, in ``state``; whether what was known has to come back.
+
+        Until it has, or ``give_up``, the gate stays as it was; a fault is told anew where there still is one.
+        """
         self.regaining = self.regaining or self.state == "up"
-        self.state = "down"
-        return self.regaining
+        self.state, self.fault, self.unseen = state, None, True
+        return self.regaining or self.remote_admin_down
 
     def give_up(self, now: Instant) -> list[Verdict]:
         """The time for coming back is over."""
+        if self.unseen:
+            self.unseen = self.remote_admin_down = False
         if not self.regaining:
-            return []
+            return self._gate(now)
         self.regaining = False
         text = "BFD was up, its worker process had to be started again, and the neighbor has not come back since"
         return [BfdDown(Cause(CauseKind.BFD_DOWN, text, now)), *self._failed(now)]
 
     def handle(self, change: StateChange, now: Instant) -> list[Verdict]:
         """A change of the session's state, or of what is known of the remote's AdminDown."""
-        self.state = change.new
+        self.state, self.unseen = change.new, False
         self.remote_admin_down = change.remote_admin_down and change.new != "up"
         self.control_plane_independent = change.control_plane_independent
         if change.new in {"up", "admin-down"} or change.remote_admin_down:
@@ -97,6 +117,8 @@ class Coupling:
             self.damping.came_up(now)
             gate = self._gate(now)
             return gate if self.damping.until is not None else [*gate, BfdUp()]
+        if change.remote_admin_down or change.new == "admin-down":
+            self.damping.release()  # RFC 5882 §3.2: who switches BFD off says that BGP is not to mind it
         if change.old != "up" or change.remote_admin_down or change.new == "admin-down" or change.blame == "admin":
             return self._gate(now)
         return [BfdDown(down_cause(change), failed_at(change)), *self._failed(now)]

@@ -173,10 +173,10 @@ class Operations(RouteOperations):
 
     def peer_enable(self, peer: str) -> None:
         neighbor = find_neighbor(self._engine, peer)
+        self._engine.bfd_neighbors.forgive(neighbor)
         if not neighbor.enabled:
             neighbor.override = True
             self._record(neighbor, "neighbor-enabled", "enabled by the operator")
-            self._engine.bfd_neighbors.forgive(neighbor)
             self._engine.start_neighbor(neighbor)
 
     def peer_disable(self, peer: str, message: str = "") -> None:
@@ -237,7 +237,7 @@ class Operations(RouteOperations):
     def _bfd_snapshot(self, session: SharedSession, reports: dict[str, SessionReport]) -> BfdSnapshot:
         """A session by the name of its BGP neighbor, or of its entry in the configuration."""
         peer = next((self._engine.neighbors[name] for name in session.neighbors()), None)
-        entry = self._engine.bfd_sessions.standalone.get(session.path)
+        entry = self._engine.bfd_sessions.standalone_of(session)
         unsolicited = self._engine.config.bfd.unsolicited if entry is None and peer is None else None
         description = profile = damped_until = None
         mode = "none"
@@ -278,10 +278,15 @@ class Operations(RouteOperations):
 
     def _sessions_with(self, peer: str) -> list[SharedSession]:
         sessions = self._engine.bfd_sessions
-        named = {entry.path for entry in sessions.standalone.values() if peer in {entry.description, entry.id}}
+        address = peer
         with contextlib.suppress(ValueError):
-            peer = peer_id(peer)
-        found = [s for s in sessions.by_key.values() if s.peer == peer or s.path in named]
+            address = peer_id(peer)
+
+        def meant(session: SharedSession) -> bool:
+            entry = sessions.standalone_of(session)
+            return session.peer == address or (entry is not None and entry.description == peer)
+
+        found = [session for session in sessions.by_key.values() if meant(session)]
         if not found:
             neighbor = find_neighbor(self._engine, peer)
             session = sessions.of(neighbor_client(neighbor.id))

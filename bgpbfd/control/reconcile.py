@@ -20,8 +20,15 @@ from bgpbfd.wire.iana import CeaseSubcode
 
 def apply_config(engine: Engine, config: Config) -> None:
     """Make ``config`` the one in force. It has been checked as a whole: nothing here can refuse."""
-    old = engine.config
-    engine.config = config
+    old, engine.config = engine.config, config
+    with engine.bfd_sessions.one_change():
+        _bring_neighbors(engine, old, config)
+    _judge_anew(engine)
+    engine.restart.begin()
+
+
+def _bring_neighbors(engine: Engine, old: Config, config: Config) -> None:
+    """Their sessions, BFD's too, and what is announced."""
     staying = _remove(engine, config)
     # Ceases of the removed have gone out signed; from here on nobody is met with an old key, or without one.
     engine.connections.set_keys(tcp_keys(config))
@@ -41,8 +48,6 @@ def apply_config(engine: Engine, config: Config) -> None:
         if not peer.dynamic and peer.id not in engine.neighbors:
             engine.add_neighbor(peer)
     engine.announcing.mark_originated(affected)
-    _judge_anew(engine)
-    engine.restart.begin()
 
 
 def _remove(engine: Engine, config: Config) -> list[tuple[Neighbor, PeerConfig]]:
@@ -119,4 +124,4 @@ def _change_bfd(engine: Engine, neighbor: Neighbor, old: PeerConfig) -> None:
         engine.stop_bfd(neighbor)
         engine.start_bfd(neighbor)
     elif old.bfd != new.bfd:
-        engine.bfd_neighbors.change(neighbor)
+        engine.bfd_neighbors.change(neighbor, was_shutdown=old.bfd.shutdown)

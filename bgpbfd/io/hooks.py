@@ -5,10 +5,10 @@ it starts ``PACE_S`` later at the earliest, and no more than one in ``PACE_S``, 
 lost at once are all seen to first.
 
 **Order.** Each hook and neighbor have a line of their own, and one run at a time: an Up never overtakes a Down.
-**Bounds.** ``PROCESSES`` at once, of which one hook has ``PROCESSES_A_HOOK`` at most, so that one that hangs leaves
-room for the others. A line is ``LINE_MAX`` long, or as long as ``WAITING_MAX`` runs over all lines allow; beyond that
-the oldest one that tells of the same thing (BFD, BGP) as a later one is superseded: the last state is always told.
-Only at ``WAITING_LIMIT``, some thousands of neighbors times hooks, is an event lost. All of it is counted and told.
+**Bounds.** ``PROCESSES`` at once, of which one hook has ``PROCESSES_A_HOOK`` at most: one that hangs leaves room for
+the others. A line is ``LINE_MAX`` long, or as long as ``WAITING_MAX`` runs over all lines allow; beyond that the oldest
+one that tells of the same thing (BFD, BGP) as a later one is superseded: the last state is always told. Only at
+``WAITING_LIMIT``, some thousands of neighbors times hooks, is an event lost. All of it is counted and told.
 **What it gets** is text that neighbors may have had a hand in: without control characters, and bounded.
 """
 
@@ -289,9 +289,9 @@ class Hooks:
         self._drop(dropped, "are no longer configured")
 
     def _drop(self, count: int, why: str) -> None:
-        self._waiting -= count
-        self.counters["dropped"] += count
         if count:
+            self._waiting -= count
+            self.counters["dropped"] += count
             _logger.warning("%d waiting runs of hooks are dropped: they %s", count, why)
         self._see_whether_idle()
 

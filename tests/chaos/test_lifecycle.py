@@ -561,6 +561,20 @@ def test_death_of_the_worker_blames_no_neighbor(solo: Solo) -> None:
     assert (now["state"], now["flaps"]) == ("established", 0)
 
 
+def test_suspended_main_process_flaps_nothing(pair: Pair) -> None:
+    """BFD has a process of its own: 2 s without the other are far below control_timeout, and nobody notices."""
+    for daemon in (pair.a, pair.b):
+        assert daemon.process is not None
+        main = psutil.Process(daemon.process.pid)
+        main.suspend()
+        time.sleep(2)
+        main.resume()
+    pair.unharmed()
+    for daemon, other in pair.ends():
+        assert daemon.bfd(other) == "up"
+        assert daemon.events("bfd-down") == []
+
+
 def test_short_stop_of_the_worker_flaps_nothing(pair: Pair) -> None:
     """100 ms of silence are below the detection time of 150 ms, at both ends."""
     for daemon in (pair.a, pair.b):

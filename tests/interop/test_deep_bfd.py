@@ -415,9 +415,10 @@ def test_rfc5880_6_7_keys_are_rotated_without_a_flap(clean: World) -> None:
     assert arm.peer.state(arm.direct.a4) == "up"
 
 
-@pytest.mark.feature("BFD sessions that were asked for", peers=("bird",))
-def test_rfc9468_unsolicited_session(clean: World) -> None:
-    world, arm = clean, clean.arms["bird"]
+@pytest.mark.feature("BFD sessions that were asked for")
+@pytest.mark.parametrize("name", PEERS)
+def test_rfc9468_unsolicited_session(clean: World, name: str) -> None:
+    world, arm = clean, clean.arms[name]
     peer = arm.paths["ipv6"][0]
     world.extra = f'[bfd.unsolicited]\nnetworks = ["{peer}/128"]\n'
     kept = arm.paths.pop("ipv6")

@@ -107,6 +107,7 @@ class Host:
         self.sent: list[tuple[PeerId, int, bytes]] = []  # (peer, message type, body)
         self.readers: dict[tuple[PeerId, ConnId], MessageReader] = {}
         self.armed: dict[str, Instant] = {}
+        self._timers: dict[str, object] = {}
         self.blocked: set[PeerId] = set()  # peers whose connection takes no more UPDATEs
         self.listening_on: tuple[str, ...] = ()
         self.keys: tuple[TcpKey, ...] = ()
@@ -148,15 +149,17 @@ class Host:
     def arm(self, key: str, deadline: Instant | None, callback: Callable[[], None]) -> None:
         if deadline is None:
             self.armed.pop(key, None)
+            self._timers.pop(key, None)
             return
         if self.armed.get(key) == deadline:
             return
         self.armed[key] = deadline
+        timer = self._timers[key] = object()  # one that was disarmed does not fire for another with its deadline
         life = self.life
 
         def fire() -> None:
-            if self.life == life and self.armed.get(key) == deadline:
-                del self.armed[key]
+            if self.life == life and self._timers.get(key) is timer:
+                del self.armed[key], self._timers[key]
                 callback()
 
         self.world.at(max(deadline, self.world.now), fire)
@@ -289,6 +292,7 @@ class Host:
         remote_admin_down: bool = False,
         blame: str = "",
         silence: int = 150 * MILLISECOND,
+        control_plane_independent: bool = False,
     ) -> None:
         """The worker's word on a session."""
         self.engine.bfd_event(
@@ -305,6 +309,7 @@ class Host:
                 last_rx=self.world.now - silence,
                 previous_rx=self.world.now - silence - 50 * MILLISECOND,
                 detection_time_us=150 * MILLISECOND,
+                control_plane_independent=control_plane_independent,
             )
         )
 

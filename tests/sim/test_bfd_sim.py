@@ -372,6 +372,19 @@ def test_fault_4_a_stall_of_ours_never_takes_the_neighbor_down(seed: int, side: 
     assert simulation.falls() == 0
 
 
+@settings(max_examples=40 * FACTOR, deadline=None, phases=PHASES)
+@given(SEEDS, SIDES, st.integers(0, 60 * MS))
+def test_a_stop_of_100_ms_at_50_ms_x_3_is_no_flap(seed: int, side: int, phase: int) -> None:
+    """Of neither end: the last packet before it is at most 50 ms old, and the next one leaves at once after it."""
+    fast = Settings(desired_min_tx_us=50 * MS, required_min_rx_us=50 * MS)
+    simulation = Simulation(seed, fast, fast)
+    simulation.run(5 * SECOND + phase)
+    for _ in range(5):
+        simulation.stall(side, 99 * MS)  # and up to a tick until it runs again
+        simulation.run(400 * MS + phase)
+    assert simulation.falls() == 0
+
+
 @settings(max_examples=25 * FACTOR, deadline=None, phases=PHASES)
 @given(SEEDS, SIDES, st.integers(200 * MS, 3 * SECOND))
 def test_a_stall_that_the_neighbor_notices_is_blamed_on_ourselves(seed: int, side: int, duration: int) -> None:

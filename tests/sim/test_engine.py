@@ -101,7 +101,11 @@ def test_reload_of_bfd_timers_polls_and_makes_no_new_session() -> None:
     world.run(SECOND)
     changes = [c for c in a.bfd_commands if isinstance(c, tuple) and c[0] == "change"]
     assert changes == [
-        ("change", B, bfd.Settings(desired_min_tx_us=100_000, required_min_rx_us=300_000, detect_mult=3))
+        (
+            "change",
+            B,
+            bfd.Settings(desired_min_tx_us=100_000, required_min_rx_us=300_000, detect_mult=3, minimum_ttl=255),
+        )
     ]
     assert not any(isinstance(c, bfd.Add) or (isinstance(c, tuple) and c[0] == "remove") for c in a.bfd_commands)
     assert a.state(B) == "established"

@@ -108,20 +108,31 @@ def test_a_restarting_neighbor_keeps_its_routes_through_a_reload_that_is_not_abo
     assert b.learned(A) == set(some(3))
 
 
-def test_bfd_down_while_a_neighbor_restarts_takes_its_routes_and_admin_down_does_not() -> None:
-    """What was learned over a path that has failed is not kept, whichever of TCP and BFD tells first."""
-    for blame, kept in (("path-loss", set()), ("admin", set(some(3)))):
+def test_rfc5882_4_3_bfd_down_takes_a_restarting_neighbor_s_routes_only_with_the_c_bit_of_both_ends() -> None:
+    """Without it BFD goes down with a restarting control plane, and says nothing of the path; AdminDown never does."""
+    for blame, independent, kept in (
+        ("path-loss", True, set()),
+        ("path-loss", False, set(some(3))),
+        ("admin", True, set(some(3))),
+    ):
         world, a, b = pair(RESTART, "bfd = true", a=(RESTART, "bfd = true"), routes=some(3))
         b.bfd_says(A, "down", "up")
         world.run(3 * SECOND)
         world.crash(a)
         world.run(SECOND // 10)
         assert b.learned(A) == set(some(3))
-        b.bfd_says(A, "up", "down", blame=blame, remote_admin_down=blame == "admin")
+        told = len(b.events("bgp-restarting"))
+        b.bfd_says(
+            *(A, "up", "down"),
+            blame=blame,
+            remote_admin_down=blame == "admin",
+            control_plane_independent=independent,
+        )
         world.run(0)
         assert b.learned(A) == kept
         assert (b.operations.neighbor(A).stale_until is None) == (not kept)
         assert len(b.events("stale-routes-dropped")) == (not kept)
+        assert len(b.events("bgp-restarting")) - told == (blame == "path-loss" and not independent)
 
 
 def test_stop_while_a_neighbor_restarts_leaves_no_timer() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bgpbfd.bfd import protocol as bfd
 from bgpbfd.core import SECOND
 from bgpbfd.wire.iana import MessageType
 from tests.sim.engine_world import Host, World
@@ -70,6 +71,9 @@ def some_config(rng: Random) -> Entry:
     return {
         "peers": {remote: some_peer(rng) for remote in REMOTES if rng.random() < 0.85},
         "routes": some_routes(rng),
+        "sessions": rng.sample(
+            (*REMOTES, "10.0.0.9"), rng.randrange(3)
+        ),  # BFD's, shared with the neighbor if there is one
         "some": {"default": rng.choice(("accept", "reject")), "terms": terms},
         "cluster_id": rng.choice((None, "10.9.9.9")),
     }
@@ -79,7 +83,7 @@ def two_configs(rng: Random) -> tuple[Entry, Entry]:
     """A configuration and another one, that differs from it in a few keys, mostly, or altogether."""
     old, new = some_config(rng), some_config(rng)
     if rng.random() < 0.8:
-        for key in rng.sample(("routes", "some", "cluster_id"), rng.randrange(1, 4)):
+        for key in rng.sample(("routes", "sessions", "some", "cluster_id"), rng.randrange(1, 5)):
             new[key] = old[key]
         for remote, entry in old["peers"].items():
             changed = some_peer(rng)
@@ -125,8 +129,15 @@ def toml(wanted: Entry) -> str:
     text += (
         f'[policies.some]\ndefault = "{wanted["some"]["default"]}"\nterms = [{", ".join(wanted["some"]["terms"])}]\n'
     )
+    text += "".join(f'[[bfd.sessions]]\npeer = "{remote}"\n' for remote in wanted["sessions"])
     text += route_text("static_routes", wanted["routes"])
     return text + "".join(peer_text(remote, entry) for remote, entry in wanted["peers"].items())
+
+
+def bfd_paths(wanted: Entry) -> set[str]:
+    """Whom there is to be a BFD session with."""
+    peers = {remote for remote, entry in wanted["peers"].items() if entry["enabled"] and entry["bfd"] is not None}
+    return peers | set(wanted["sessions"])
 
 
 def other(remote: str) -> str:
@@ -183,8 +194,16 @@ def test_a_reload_comes_to_what_a_start_comes_to(rng: Random) -> None:
     world, host, others = world_of(toml(old))
     world.run(SECOND // 100 if early else 10 * SECOND)  # early: in the middle of the handshakes
     before = {n.peer: n.established_at for n in host.operations.neighbors()}
+    host.bfd_commands.clear()
     host.load(toml(new))
     world.run(SECOND)
+
+    # RFC 5882 §2: a session that somebody uses before and after is not touched, whoever it is.
+    added = {command.key for command in host.bfd_commands if isinstance(command, bfd.Add)}
+    removed = {command[1] for command in host.bfd_commands if isinstance(command, tuple) and command[0] == "remove"}
+    assert added == bfd_paths(new) - bfd_paths(old)
+    assert removed == bfd_paths(old) - bfd_paths(new)
+    assert host.bfd_keys == bfd_paths(new)
 
     # Nobody is disturbed: what the OPEN says waits, and what a live session can take it takes.
     for remote, entry in new["peers"].items():

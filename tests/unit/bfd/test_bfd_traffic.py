@@ -10,8 +10,9 @@ import time
 from dataclasses import replace
 
 from bfd_ends import FAST, MS, A, B, C, End, free_port, pair, started, until
+from msgspec import structs
 
-from bgpbfd.bfd.protocol import Add, Late, SessionReport, Settings, Unsolicited
+from bgpbfd.bfd.protocol import Add, AuthKey, Late, SessionFault, SessionReport, Settings, Unsolicited
 from bgpbfd.wire.bfd import ControlPacket, push_control
 from bgpbfd.wire.iana import BfdState
 
@@ -183,3 +184,33 @@ async def test_late_packets_are_told_of_once_a_second() -> None:
         assert len(late()) <= 2
         assert a.falls() == b.falls() == []
         assert (await a.report()).late_packets == 3
+
+
+async def test_a_key_that_can_not_be_used_is_a_fault_and_not_the_end_of_the_worker() -> None:
+    """The configuration has been checked; should one slip through, no session runs without its key."""
+    async with pair() as (a, b):
+        pid = a.link.pid
+        bad = Settings(auth=(AuthKey(type="keyed-sha1", key_id=1, key=b"x" * 21),))
+        a.link.change(B, bad)
+        a.link.add(Add(key="bad", generation=0, remote=C, local=A, settings=bad))
+        await until(lambda: len([e for e in a.events if isinstance(e, SessionFault)]) == 2)
+        faults = [e for e in a.events if isinstance(e, SessionFault)]
+        assert all("octets" in (e.error or "") and "xxx" not in (e.error or "") for e in faults)
+        await asyncio.sleep(0.3)
+        assert (a.link.pid, a.link.restarts) == (pid, 0)
+        assert a.falls() == b.falls() == []
+
+
+async def test_authentication_on_the_wire() -> None:
+    """Both ends with a key; then one of them with another: Down, counted, and Up again with the right one."""
+    good = (AuthKey(type="meticulous-keyed-sha1", key_id=3, key=b"popocatepetl"),)
+    other = (AuthKey(type="meticulous-keyed-sha1", key_id=3, key=b"iztaccihuatl"),)
+    keyed = structs.replace(FAST, auth=good)
+    async with pair(keyed) as (a, b):
+        await asyncio.sleep(0.3)
+        assert a.falls() == b.falls() == []
+        a.link.change(B, structs.replace(FAST, auth=other))
+        await until(lambda: a.state != "up" and b.state != "up")
+        assert (await a.report()).packets_discarded["auth-digest"] > 0
+        a.link.change(B, keyed)
+        await until(lambda: a.state == b.state == "up", 10)
