@@ -129,10 +129,11 @@ class Simulation:
             candidates: list[tuple[int, int, int]] = []
             for index, node in enumerate(self.nodes):
                 deadline = node.session.next_deadline()
+                # By when each is due, though the clock may be past that: a turn of the one is no delay of the other.
                 if node.waiting:
-                    candidates.append((max(self.now, node.stalled_until), 1, index))
+                    candidates.append((node.stalled_until, 1, index))
                 elif deadline is not None:
-                    candidates.append((max(self.now, deadline, node.stalled_until), 1, index))
+                    candidates.append((max(deadline, node.stalled_until), 1, index))
             if self.flying:
                 candidates.append((self.flying[0][0], 0, -1))
             if not candidates or min(candidates)[0] > end:
@@ -143,12 +144,12 @@ class Simulation:
             if kind == 0:
                 self.land()
             else:
-                self.wake(index)
+                self.wake(index, at)
 
-    def wake(self, index: int) -> None:
+    def wake(self, index: int, due: int) -> None:
         """The shell's turn: up to a tick late, packets before deadlines."""
         node = self.nodes[index]
-        moment = self.now + self.rng.randint(0, TICK_US)
+        moment = max(self.now, due + self.rng.randint(0, TICK_US))
         while self.flying and self.flying[0][0] <= moment:
             self.now = max(self.now, self.flying[0][0])
             self.land()
