@@ -49,6 +49,9 @@ class Route(Protocol):
     @property
     def minimum_ttl(self) -> int: ...
 
+    def discard(self, reason: str) -> None:
+        """Count a packet for it that was discarded."""
+
 
 OwnerT = TypeVar("OwnerT", bound=Route)
 
@@ -118,8 +121,9 @@ class Demultiplexer(Generic[OwnerT]):
         self, owner: OwnerT, packet: ControlPacket, arrival: Arrival
     ) -> tuple[OwnerT, ControlPacket] | None:
         if self.multihop and arrival.ttl < owner.minimum_ttl:
-            # RFC 5883 §6: how far a neighbor may be is the operator's to say.
-            self.discard(Discard.TTL)
+            # RFC 5883 §6: how far a neighbor may be is the operator's to say. Counted on the session, whose neighbor is
+            # then seen to be there, and too far.
+            owner.discard(Discard.TTL)
             return None
         return owner, packet
 

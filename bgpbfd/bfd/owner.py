@@ -48,6 +48,9 @@ class Owner:
     def minimum_ttl(self) -> int:
         return self.add.settings.minimum_ttl
 
+    def discard(self, reason: str) -> None:
+        self.session.discard(reason)
+
 
 def state_change(add: Add, transition: Transition) -> StateChange:
     return StateChange(

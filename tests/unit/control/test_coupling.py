@@ -10,34 +10,7 @@ from bgpbfd.bfd.protocol import StateChange
 from bgpbfd.bgp.events import BfdDown, BfdGate, BfdUp, CauseKind
 from bgpbfd.control.coupling import OPEN, Coupling, Verdict, down_cause, failed_at
 from bgpbfd.core import MILLISECOND, SECOND
-
-NOW = 100 * SECOND
-
-
-def change(
-    old: str,
-    new: str,
-    *,
-    blame: str = "path-loss",
-    remote_admin_down: bool = False,
-    silence_ms: int = 150,
-    at: int = NOW,
-) -> StateChange:
-    return StateChange(
-        key="192.0.2.1",
-        generation=1,
-        old=old,
-        new=new,
-        diag=1,
-        remote_diag=0,
-        remote_admin_down=remote_admin_down,
-        blame=blame,
-        at=at,
-        last_rx=at - silence_ms * MILLISECOND,
-        previous_rx=at - (silence_ms + 45) * MILLISECOND,
-        detection_time_us=150 * MILLISECOND,
-    )
-
+from tests.unit.control.coupling_changes import NOW, change
 
 STATES = ("admin-down", "down", "init", "up")
 
