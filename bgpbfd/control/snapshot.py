@@ -13,6 +13,7 @@ from bgpbfd.bgp.events import Cause, Endpoint
 from bgpbfd.core import Family, Instant, PeerId, Prefix
 from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.capabilities import Capability
+from bgpbfd.wire.received import Attributes, read_out
 
 
 class Refused(Exception):
@@ -130,7 +131,7 @@ class RouteSnapshot:
     peer: PeerId | None  # learned: from whom; advertised to one peer: to whom; else None
     source: str  # config|api|service, or the peer it was learned from
     prefix: Prefix
-    attributes: PathAttributes
+    kept: Attributes  # as octets where they were learned: there may be a million, and few are shown
     received_at: Instant
     next_hop_self: bool = False
     valid: bool = True
@@ -140,6 +141,10 @@ class RouteSnapshot:
     path_id: int | None = None  # RFC 7911
     stale: bool = False  # kept while its peer restarts, or until a refresh has ended
     why: str | None = None  # what policy said of it: the policy, its term, the verdict
+
+    @property
+    def attributes(self) -> PathAttributes:
+        return read_out(self.kept)
 
 
 @dataclass(slots=True, frozen=True)

@@ -71,6 +71,12 @@ class Match:
     def depends_on_prefix(self) -> bool:
         return bool(self.prefixes) or (self.exclude is not None and self.exclude.depends_on_prefix)
 
+    @property
+    def depends_on_attributes(self) -> bool:
+        """False where prefix, family, peer and source say all."""
+        others = Match(self.prefixes, self.families, sources=self.sources, peers=self.peers, exclude=self.exclude)
+        return self != others or (self.exclude is not None and self.exclude.depends_on_attributes)
+
     def conditions(self) -> tuple[Condition, ...]:
         """Ready to be asked, cheap ones first; none: every route is meant."""
         found: list[Condition] = []

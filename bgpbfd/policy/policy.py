@@ -60,13 +60,15 @@ class Policy:
     """Equal to another by what it was configured to be. ``default``: accept or reject, where no term decides.
 
     ``depends_on_prefix``: one set of attributes may get several verdicts, by the NLRI; otherwise the attributes, the
-    family and the facts are all that counts.
+    family and the facts are all that counts. ``depends_on_attributes``: without, they are neither looked at nor
+    changed, and the verdict is the same whatever they are.
     """
 
     name: str
     default: str = ACCEPT
     terms: tuple[Term, ...] = ()
     depends_on_prefix: bool = field(init=False, compare=False, repr=False)
+    depends_on_attributes: bool = field(init=False, compare=False, repr=False)
     _steps: _Steps = field(init=False, compare=False, repr=False)
     _otherwise: str = field(init=False, compare=False, repr=False)
 
@@ -74,6 +76,8 @@ class Policy:
         reachable = list(_reachable(self.terms))
         steps = tuple(self._step(number, term) for number, term in enumerate(reachable, 1))
         object.__setattr__(self, "depends_on_prefix", any(term.match.depends_on_prefix for term in reachable))
+        by_attributes = any(term.changes or term.match.depends_on_attributes for term in reachable)
+        object.__setattr__(self, "depends_on_attributes", by_attributes)
         object.__setattr__(self, "_steps", steps)
         object.__setattr__(self, "_otherwise", f'policy "{self.name}": default {self.default}s')
 

@@ -28,15 +28,15 @@ def only_withdrawn(unreach: Unreach, update: Update) -> tuple[list[bytes], list[
 
 def judged(old: Path, info: PeerInfo, judgement: Judgement) -> Path:
     """The same path in the light of another ``info``; as old and as fresh."""
-    attributes, outcome = judgement
+    in_force, outcome = judgement
     if old.path_id is None:
-        return Path(old.peer, info, attributes, old.received_at, outcome, old.epoch)
-    return PathWithId(old.peer, info, attributes, old.received_at, outcome, old.epoch, old.path_id)
+        return Path(old.peer, info, in_force, old.received_at, outcome, old.epoch)
+    return PathWithId(old.peer, info, in_force, old.received_at, outcome, old.epoch, old.path_id)
 
 
 def alike(old: Path, new: Path) -> bool:
     """Whether to everybody else a path is what it was, though an import policy has judged it anew."""
-    return old.usable == new.usable and old.attributes == new.attributes and _same_session(old.info, new.info)
+    return old.usable == new.usable and old.in_force == new.in_force and _same_session(old.info, new.info)
 
 
 def _same_session(one: PeerInfo, other: PeerInfo) -> bool:
@@ -71,6 +71,6 @@ def same(before: Path | None, after: Path | None) -> bool:
     return (
         before.peer == after.peer
         and before.path_id == after.path_id
-        and (before.attributes is after.attributes or before.attributes == after.attributes)
+        and before.in_force == after.in_force
         and _same_session(before.info, after.info)
     )

@@ -9,6 +9,9 @@ In this order, the first that refuses decides:
    policy that sets LOCAL_PREF for all that a peer sends does not undo the peer's shutdown; one that takes the community
    away does.
 
+Attributes stay octets as long as nothing has to know what they say. Most of a full table can be judged by what is not
+among these octets.
+
 RFC 7999: a path with BLACKHOLE is like any other here; that it is not passed on is ``export``'s business.
 """
 
@@ -23,11 +26,12 @@ from bgpbfd.policy.policy import Facts
 from bgpbfd.rib.select import Outcome, PeerInfo
 from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.iana import BgpRole, WellKnownCommunity
+from bgpbfd.wire.received import Attributes, ReceivedAttributes, read_out
 
 GRACEFUL_SHUTDOWN = int(WellKnownCommunity.GRACEFUL_SHUTDOWN)  # RFC 8326 §5
 GRACEFUL_SHUTDOWN_LOCAL_PREF = 0  # §4.1: RECOMMENDED
 
-Judgement: TypeAlias = tuple[PathAttributes, Outcome | None]
+Judgement: TypeAlias = tuple[Attributes, Outcome | None]
 """The attributes in force, and what became of the path: None for one that is valid, unchanged and had no policy."""
 
 _IPV6_LOOPBACK = bytes(15) + b"\x01"
@@ -35,30 +39,38 @@ _UNSPECIFIED_IPV6 = bytes(16)
 _CACHE_LIMIT = 1 << 12  # distinct attributes whose judgement is kept, a peer
 
 
+_NOT_READ = PathAttributes()  # for a policy that does not look at attributes
+
+
 class Importer:
     """Judges what one peer announces. ``by_prefix``: one set of attributes may get several judgements."""
 
-    __slots__ = ("_facts", "_known", "_plain", "by_prefix", "info")
+    __slots__ = ("_blind", "_facts", "_known", "_next_hops", "_plain", "_signs", "by_prefix", "info")
 
     def __init__(self, info: PeerInfo) -> None:
         self.info = info
-        self.by_prefix = info.policy is not None and info.policy.depends_on_prefix
-        self._plain = info.policy is None and (info.role is None or not info.external)
+        policy = info.policy
+        self.by_prefix = policy is not None and policy.depends_on_prefix
+        roles = info.role is not None and info.external
+        self._plain = policy is None and not roles
+        self._blind = not roles and (policy is None or not policy.depends_on_attributes)
         self._facts = Facts("peer", info.names, info.local_asn)
-        # By identity, as decoded attributes are interned; each entry keeps its key's object alive.
-        self._known: dict[tuple[int, Family], tuple[PathAttributes, PathAttributes, str | None, Judgement | None]] = {}
+        cluster_id = info.local_router_id if info.cluster_id is None else info.cluster_id
+        # Where none of these is, there is no loop and no GRACEFUL_SHUTDOWN.
+        numbers = dict.fromkeys((GRACEFUL_SHUTDOWN, info.local_asn, info.local_router_id, cluster_id))
+        self._signs = tuple(number.to_bytes(4) for number in numbers)
+        self._next_hops: dict[tuple[bytes | None, Family], bool] = {}  # good or not; a peer has few
+        # By identity, as received attributes are interned; each entry keeps its key's object alive.
+        self._known: dict[tuple[int, Family], tuple[Attributes, PathAttributes, str | None, Judgement | None]] = {}
 
-    def judge(self, received: PathAttributes, family: Family, nlri: bytes) -> Judgement:
+    def judge(self, received: Attributes, family: Family, nlri: bytes) -> Judgement:
         """``nlri`` is looked at only with ``by_prefix``: without, the answer holds for all that share ``received``."""
-        if self._plain:
-            reason = unusable(received, self.info, family)
-            if reason is None and (GRACEFUL_SHUTDOWN not in received.communities or not self.info.external):
-                return received, None
-            return self._shut_down(received, received, reason, None)
+        if self._blind and self._unsuspicious(received, family):
+            return self._by_blind_policy(received, family, nlri)
         key = (id(received), family)
         hit = self._known.get(key)
         if hit is None or hit[0] is not received:
-            attributes, reason = self._by_rule(received, family)
+            attributes, reason = self._by_rule(read_out(received), family)
             judgement = None if self.by_prefix else self._by_policy(received, attributes, reason, family, nlri)
             if len(self._known) >= _CACHE_LIMIT:
                 self._known.clear()
@@ -67,14 +79,39 @@ class Importer:
         return judgement or self._by_policy(received, attributes, reason, family, nlri)
 
     def groups(
-        self, received: PathAttributes, family: Family, nlri: Iterable[bytes]
+        self, received: Attributes, family: Family, nlri: Iterable[bytes]
     ) -> list[tuple[Judgement, list[bytes]]]:
         """``nlri`` by the judgement that they get; attributes that are equal are one object in the answer."""
         groups: dict[tuple[object, ...], tuple[Judgement, list[bytes]]] = {}
+        judge = self._by_blind_policy if self._blind and self._unsuspicious(received, family) else self.judge
         for item in nlri:
-            judgement = self.judge(received, family, item)
+            judgement = judge(received, family, item)
             groups.setdefault(identity(judgement), (judgement, []))[1].append(item)
         return list(groups.values())
+
+    def _unsuspicious(self, received: Attributes, family: Family) -> bool:
+        """Whether the rules have nothing to say of ``received``; True is sure, and needs no reading out."""
+        if type(received) is not ReceivedAttributes or not received.form:
+            return False
+        block = received.block
+        for sign in self._signs:
+            if sign in block:
+                return False
+        key = (received.next_hop, family)
+        good = self._next_hops.get(key)
+        if good is None:
+            good = family.safi != SAFI_UNICAST or _unusable_next_hop(received.next_hop, self.info) is None
+            if len(self._next_hops) >= _CACHE_LIMIT:
+                self._next_hops.clear()
+            self._next_hops[key] = good
+        return good
+
+    def _by_blind_policy(self, received: Attributes, family: Family, nlri: bytes) -> Judgement:
+        policy = self.info.policy
+        if policy is None:
+            return received, None
+        accepted, _, why = policy.evaluate(_NOT_READ, family, nlri, self._facts)
+        return received, Outcome(received, None if accepted else why, why)
 
     def _by_rule(self, received: PathAttributes, family: Family) -> tuple[PathAttributes, str | None]:
         info = self.info
@@ -87,24 +124,31 @@ class Importer:
         return received, _leak(received, info, info.role)
 
     def _by_policy(
-        self, received: PathAttributes, attributes: PathAttributes, reason: str | None, family: Family, nlri: bytes
+        self, received: Attributes, attributes: PathAttributes, reason: str | None, family: Family, nlri: bytes
     ) -> Judgement:
+        """``attributes``: what the rules made of it."""
         policy = self.info.policy
         if reason is not None or policy is None:
             return self._shut_down(received, attributes, reason, None)
         verdict = policy.evaluate(attributes, family, nlri, self._facts)
         if not verdict.accepted:
-            return attributes, Outcome(received, verdict.reason, verdict.reason)
+            return _as_kept(received, attributes), Outcome(received, verdict.reason, verdict.reason)
         return self._shut_down(received, verdict.attributes, None, verdict.reason)
 
     def _shut_down(
-        self, received: PathAttributes, attributes: PathAttributes, reason: str | None, why: str | None
+        self, received: Attributes, attributes: PathAttributes, reason: str | None, why: str | None
     ) -> Judgement:
         if GRACEFUL_SHUTDOWN in attributes.communities and self.info.external:
             attributes = replace(attributes, local_pref=GRACEFUL_SHUTDOWN_LOCAL_PREF)
-        if attributes is received and reason is None and why is None:
+        in_force = _as_kept(received, attributes)
+        if in_force is received and reason is None and why is None:
             return received, None
-        return attributes, Outcome(received, reason, why)
+        return in_force, Outcome(received, reason, why)
+
+
+def _as_kept(received: Attributes, attributes: PathAttributes) -> Attributes:
+    """``received`` where ``attributes`` is what was read out of it."""
+    return received if attributes is read_out(received) else attributes
 
 
 def identity(judgement: Judgement) -> tuple[object, ...]:

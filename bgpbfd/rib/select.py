@@ -15,13 +15,16 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
+
+import msgspec
 
 from bgpbfd.core import Instant, PeerId
 from bgpbfd.policy.policy import Policy
 from bgpbfd.wire.as_path import path_length
 from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.iana import BgpRole, SegmentType, WellKnownCommunity
+from bgpbfd.wire.received import Attributes, read_out
 
 DEFAULT_LOCAL_PREF = 100
 LLGR_STALE = int(WellKnownCommunity.LLGR_STALE)  # RFC 9494 §4.3
@@ -62,44 +65,51 @@ class PeerInfo:
         return self.policy is not None or not self.external
 
 
-class Outcome(NamedTuple):
-    """What became of a path on its way in, where anything did: see ``importing``."""
+# Structs with gc=False: a full table has as many paths as UPDATEs, and a collector that walked them would hold the main
+# loop for as long. None of them can be part of a cycle.
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """What became of a path on its way in, where anything did: see ``importing``. ``received``: as it came."""
 
-    received: PathAttributes
+    received: Attributes
     reason: str | None
     why: str | None
 
 
-class Path:
+class _Rank(msgspec.Struct, kw_only=True, eq=False, gc=False):
+    """For ``Path.rank``: last, behind what those who make paths give."""
+
+    kept_rank: tuple[int, int, int, int] | None = None
+
+
+class Path(_Rank, eq=False, gc=False):
     """One way to reach all the prefixes that one UPDATE announced with it; shared by them and never changed.
 
-    ``attributes`` are in force. ``outcome``: None where rules and policy had nothing to say, which for a full table
-    without policy saves an eighth of its memory. ``epoch`` tells stale paths from fresh ones, see ``adj_in``.
+    ``in_force``: the attributes, as octets unless our rules or the import policy changed them. ``outcome``: None where
+    rules and policy had nothing to say, which for a full table without policy saves memory. ``epoch`` tells stale
+    paths from fresh ones, see ``adj_in``.
     """
 
-    __slots__ = ("_rank", "attributes", "epoch", "info", "outcome", "peer", "received_at")
+    peer: PeerId
+    info: PeerInfo
+    in_force: Attributes
+    received_at: Instant
+    outcome: Outcome | None = None
+    epoch: int = 0
 
-    def __init__(
-        self,
-        peer: PeerId,
-        info: PeerInfo,
-        attributes: PathAttributes,
-        received_at: Instant,
-        outcome: Outcome | None = None,
-        epoch: int = 0,
-    ) -> None:
-        self.peer = peer
-        self.info = info
-        self.attributes = attributes
-        self.received_at = received_at
-        self.outcome = outcome
-        self.epoch = epoch
-        self._rank: tuple[int, int, int, int] | None = None
+    @property
+    def attributes(self) -> PathAttributes:
+        """In force, read out."""
+        return read_out(self.in_force)
+
+    @property
+    def as_received(self) -> Attributes:
+        """The attributes as they came; the same object as those in force where nothing changed them."""
+        return self.in_force if self.outcome is None else self.outcome.received
 
     @property
     def received(self) -> PathAttributes:
-        """The attributes as they came; the same object as those in force where nothing changed them."""
-        return self.attributes if self.outcome is None else self.outcome.received
+        """As they came, read out."""
+        return read_out(self.as_received)
 
     @property
     def reason(self) -> str | None:
@@ -113,7 +123,7 @@ class Path:
 
     @property
     def path_id(self) -> int | None:
-        """RFC 7911 §3; None where the family came without path identifiers."""
+        """The path identifier, RFC 7911 §3; None where the family came without them."""
         return None
 
     @property
@@ -123,35 +133,18 @@ class Path:
 
     def rank(self) -> tuple[int, int, int, int]:
         """The steps that look at this path alone, lowest first; kept, as a whole UPDATE's prefixes ask for it."""
-        if self._rank is None:
+        if self.kept_rank is None:
             attributes = self.attributes
             preference = DEFAULT_LOCAL_PREF if attributes.local_pref is None else attributes.local_pref
             last_resort = LLGR_STALE in attributes.communities
-            self._rank = (last_resort, -preference, path_length(attributes.as_path), attributes.origin)
-        return self._rank
+            self.kept_rank = (last_resort, -preference, path_length(attributes.as_path), attributes.origin)
+        return self.kept_rank
 
 
-class PathWithId(Path):
+class PathWithId(Path, eq=False, gc=False):
     """A path of a family that came with ADD-PATH; shared by the prefixes that one UPDATE gave the same identifier."""
 
-    __slots__ = ("_path_id",)
-
-    def __init__(
-        self,
-        peer: PeerId,
-        info: PeerInfo,
-        attributes: PathAttributes,
-        received_at: Instant,
-        outcome: Outcome | None = None,
-        epoch: int = 0,
-        path_id: int | None = None,
-    ) -> None:
-        super().__init__(peer, info, attributes, received_at, outcome, epoch)
-        self._path_id = path_id
-
-    @property
-    def path_id(self) -> int | None:
-        return self._path_id
+    path_id: int | None = None
 
 
 def neighbor_asn(received: PathAttributes, info: PeerInfo) -> int:

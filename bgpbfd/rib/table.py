@@ -210,10 +210,10 @@ class Rib:
             if isinstance(table, PathsTable):
                 self._announce_paths(peer, state, table, reach, now, changed)
             elif importer.by_prefix:
-                for judgement, nlri in importer.groups(reach.attributes, reach.family, reach.nlri):
+                for judgement, nlri in importer.groups(reach.received, reach.family, reach.nlri):
                     self._announce(peer, state.info, table, reach, nlri, judgement, now, changed)
             else:
-                judgement = importer.judge(reach.attributes, reach.family, b"")
+                judgement = importer.judge(reach.received, reach.family, b"")
                 self._announce(peer, state.info, table, reach, reach.nlri, judgement, now, changed)
         return changed or []
 
@@ -295,9 +295,23 @@ class Rib:
         now: Instant,
         changed: Changed | None,
     ) -> None:
-        shards, epoch, family, received = table.shards, table.epoch, reach.family, reach.attributes
-        attributes, outcome = judgement
-        path = Path(peer, info, attributes, now, outcome, epoch)
+        shards, epoch, family, received = table.shards, table.epoch, reach.family, reach.received
+        in_force, outcome = judgement
+        path = Path(peer, info, in_force, now, outcome, epoch)
+        table.changes += 1
+        if changed is None:
+            # Nearly all of a first table: prefixes that were not there, and nobody who asks what that changes.
+            known = []
+            for item in nlri:
+                shard = shards[item[-1]]
+                if item in shard:
+                    known.append(item)
+                else:
+                    shard[item] = path
+            table.count += len(nlri) - len(known)
+            if not known:
+                return
+            nlri = known
         others = self._others(peer, family) if changed is not None else []
         added = 0
         again: dict[Path, Path] | None = None
@@ -309,13 +323,13 @@ class Rib:
                 added += 1
             else:
                 new = path
-                if (old.attributes is received and old.outcome is None) or old.received == received:
+                if old.as_received == received:
                     if old.epoch == epoch and old.info is info:
                         continue  # nothing new: the route keeps its age
                     if again is None:
                         again = {}  # paths that were there, and what they become: as old as before
                     found = again.get(old)
-                    new = found or Path(peer, info, attributes, old.received_at, outcome, epoch)
+                    new = found or Path(peer, info, in_force, old.received_at, outcome, epoch)
                     again[old] = new
                 if old.epoch != epoch:
                     table.stale -= 1
@@ -323,7 +337,6 @@ class Rib:
             if changed is not None and matters(old, new, paths_at(others, item) if others else []):
                 changed.append((family, item))
         table.count += added
-        table.changes += 1
 
     def _announce_paths(
         self, peer: PeerId, state: _Peer, table: PathsTable, reach: Reach, now: Instant, changed: Changed | None
@@ -332,7 +345,7 @@ class Rib:
             state.importer,
             table.epoch,
             state.info,
-            reach.attributes,
+            reach.received,
             reach.family,
         )
         path_ids: Iterator[int | None] = repeat(None) if reach.path_ids is None else iter(reach.path_ids)
@@ -346,7 +359,7 @@ class Rib:
                 self.refused += 1
                 continue
             received_at = now
-            if old is not None and old.received == received:
+            if old is not None and old.as_received == received:
                 if old.epoch == epoch and old.info is info:
                     continue
                 received_at = old.received_at
@@ -404,12 +417,12 @@ class Rib:
         for old in olds:
             new = old
             if old.info is not importer.info:
-                said = importer.judge(old.received, family, nlri) if importer.by_prefix else None
+                said = importer.judge(old.as_received, family, nlri) if importer.by_prefix else None
                 key = (old,) if said is None else (old, *identity(said))
                 part = made[(id(old) >> 6) % SHARDS]
                 found = part.get(key)
                 if found is None:
-                    new = judged(old, importer.info, said or importer.judge(old.received, family, nlri))
+                    new = judged(old, importer.info, said or importer.judge(old.as_received, family, nlri))
                     found = part[key] = new, alike(old, new)
                 new = found[0]
                 quiet = quiet and found[1]

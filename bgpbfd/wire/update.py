@@ -1,20 +1,22 @@
 """UPDATE messages both ways (RFC 4271 §4.3, RFC 4760, RFC 7606).
 
-Receiving, the attributes are interned: a block of octets that was once read and found good is decoded no second time,
-and all its routes share one PathAttributes. RFC 4724 §2 (End-of-RIB), RFC 7911 (path identifiers), RFC 8654 (lengths),
+Receiving, the attributes are interned: a block of octets that was once checked and found good is checked no second
+time, and all its routes share one object, which is read out when somebody asks (``wire.received``). RFC 4724 §2
+(End-of-RIB), RFC 7911 (path identifiers), RFC 8654 (lengths),
 RFC 8950 (IPv4 over IPv6 next hops), RFC 8955 §4 (where flow specifications travel).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+import msgspec
 
 from bgpbfd.core import AFI_IPV4, IPV4_UNICAST, SAFI_FLOW, Family
 from bgpbfd.wire.attributes import (
     OPTIONAL,
     AttributeFault,
-    DecodedAttributes,
     PathAttributes,
     RawAttribute,
     Treatment,
@@ -40,26 +42,31 @@ from bgpbfd.wire.multiprotocol import (
     pull_unreach,
 )
 from bgpbfd.wire.nlri import NlriError, pull_paths, pull_prefixes
+from bgpbfd.wire.received import Attributes, Reading, ReceivedAttributes, pull_regular, read_out
 
-CACHE_LIMIT = 1 << 16  # distinct attribute blocks kept a session
+CACHE_LIMIT = 1 << 14  # distinct attribute blocks kept a session; they are forgotten all at once, which takes its time
 
 
-@dataclass(slots=True)
-class Reach:
+# Structs where dataclasses would do: of these a full table makes several a message, in a third of the time. gc=False:
+# none of them is ever part of a cycle.
+class Reach(msgspec.Struct, gc=False):
     """Prefixes of one family announced with one set of attributes; ``nlri``: wire octets (length, masked address).
 
     ``path_ids``, one for each of ``nlri``: the path identifiers of a family received with ADD-PATH (RFC 7911 §3), None
-    for all others.
+    for all others. ``received``: the attributes as they are kept.
     """
 
     family: Family
-    attributes: PathAttributes
+    received: Attributes
     nlri: list[bytes]
     path_ids: list[int] | None = None
 
+    @property
+    def attributes(self) -> PathAttributes:
+        return read_out(self.received)
 
-@dataclass(slots=True)
-class Unreach:
+
+class Unreach(msgspec.Struct, gc=False):
     """``path_ids`` as in Reach."""
 
     family: Family
@@ -83,18 +90,17 @@ class UpdateFault:
     data: bytes
 
 
-@dataclass(slots=True)
-class Update:
+class Update(msgspec.Struct, gc=False):
     """A decoded UPDATE, RFC 7606's verdict already applied (a treat-as-withdraw has moved to ``withdrawn``).
 
     ``disabled``: families whose routes, those of earlier UPDATEs too, are all to go, and why (RFC 7606 §2); nothing of
     them is in the rest.
     """
 
-    announced: list[Reach] = field(default_factory=list)
-    withdrawn: list[Unreach] = field(default_factory=list)
+    announced: list[Reach] = msgspec.field(default_factory=list)
+    withdrawn: list[Unreach] = msgspec.field(default_factory=list)
     end_of_rib: Family | None = None
-    faults: list[UpdateFault] = field(default_factory=list)
+    faults: list[UpdateFault] = msgspec.field(default_factory=list)
     disabled: tuple[tuple[Family, str], ...] = ()
 
 
@@ -115,11 +121,17 @@ class UpdateContext:
     remote_asn: int
     local_asn: int
     max_length: int = 4096
-    cache: dict[bytes, object] = field(default_factory=dict)
+    cache: dict[object, object] = field(default_factory=dict)
     extended_next_hop: frozenset[Family] = frozenset()
     add_path_receive: frozenset[Family] = frozenset()
     add_path_send: frozenset[Family] = frozenset()
     disabled: frozenset[Family] = frozenset()
+    reading: Reading = field(init=False)
+    first_as: bytes = field(init=False, repr=False)  # what a regular AS_PATH begins with
+
+    def __post_init__(self) -> None:
+        self.reading = Reading(self.asn4, self.external)
+        self.first_as = self.remote_asn.to_bytes(4) if self.external and self.remote_asn else b""
 
     def disable(self, family: Family) -> None:
         """RFC 4760 §7: what still comes of it on this session is ignored. Sending goes on."""
@@ -128,8 +140,6 @@ class UpdateContext:
 
 
 # -- receiving ---------------------------------------------------------------------------------------------
-
-_MP_KEY = b"\x00\x00"  # an attribute 0 with flags 0 is a session reset: no cached block begins so
 
 
 def decode_update(body: bytes, context: UpdateContext) -> Update:
@@ -151,19 +161,23 @@ def decode_update(body: bytes, context: UpdateContext) -> Update:
         raise _reset(UpdateSubcode.MALFORMED_ATTRIBUTE_LIST, "the attributes run past the message", b"", octets)
     block = body[start:end]
 
-    # The bulk of a table: announcements in the NLRI field with attributes that have been seen before
+    # The bulk of a table: announcements in the NLRI field alone
     if start == 4 and end < size and IPV4_UNICAST in context.families:
-        hit = context.cache.get(block)
-        if type(hit) is DecodedAttributes and hit.has_next_hop and hit.attributes is not None:
-            faults = _public(hit.faults) if hit.faults else []
+        known = context.cache.get(block) or _regular(block, context)
+        faults: list[UpdateFault] = []
+        if type(known) is _Checked:
+            faults = list(known.faults)
+            known = known.received
+        if type(known) is ReceivedAttributes and known.next_hop is not None:
+            octets = body[end:]
             if context.add_path_receive:
-                nlri, path_ids = _pull_classic(body[end:], context)
-                return Update([Reach(IPV4_UNICAST, hit.attributes, nlri, path_ids)], [], None, faults)
+                nlri, path_ids = _pull_classic(octets, context)
+                return Update([Reach(IPV4_UNICAST, known, nlri, path_ids)], [], None, faults)
             try:
-                nlri = pull_prefixes(body[end:], AFI_IPV4)
+                nlri = pull_prefixes(octets, AFI_IPV4)
             except NlriError as error:
-                raise _bad_field(body[end:], error) from error
-            return Update([Reach(IPV4_UNICAST, hit.attributes, nlri)], [], None, faults)
+                raise _bad_field(octets, error) from error
+            return Update([Reach(IPV4_UNICAST, known, nlri)], [], None, faults)
     return _decode(body[2 : start - 2], block, body[end:], context)
 
 
@@ -203,34 +217,33 @@ def _decode(withdrawn_field: bytes, block: bytes, nlri_field: bytes, context: Up
 
     if reach is not None or nlri_field or len(items) > (unreach_item is not None) or cut:
         reachable = bool(nlri_field) or (reach is not None and reach.occupied)
-        rest, rest_items = block, items
+        rest = block
         if reach_item is not None or unreach_item is not None:
             kept = [item for item in items if item is not reach_item and item is not unreach_item]
             if reach_item is not None and not nlri_field:
                 # RFC 4760 §3: NEXT_HOP beside no other NLRI than MP_REACH_NLRI's is ignored
                 kept = [item for item in kept if item[1] != AttributeCode.NEXT_HOP]
             rest = b"".join([block[item[2] : item[4]] for item in kept])
-            rest_items = split_attributes(rest)[0]
         tail = block[items[-1][4] if items else 0 :] if cut else b""
-        decoded = _intern(rest, rest_items, cut, tail, reachable, context)
-        update.faults += _public(decoded.faults)
+        checked = _intern(rest, cut, tail, reachable, context)
+        update.faults += checked.faults
         if classic.nlri:
-            attributes = decoded.attributes
-            if not (decoded.has_next_hop or cut):
-                attributes = None
+            received = checked.received
+            if not (checked.has_next_hop or cut):
+                received = None
                 update.faults += _public([missing(AttributeCode.NEXT_HOP, block)])
-            _place(IPV4_UNICAST, classic, attributes, update, gone)
+            _place(IPV4_UNICAST, classic, received, update, gone)
         if reach is not None and reach.routes.nlri:
-            attributes = decoded.attributes
-            if attributes is not None:
-                attributes = _with_next_hop(attributes, reach.next_hop, rest, context)
+            received = checked.received
+            if received is not None:
+                received = _with_next_hop(received, reach.next_hop, rest, context)
             routes = reach.routes
             if reach.family.safi == SAFI_FLOW:
                 good, malformed = _judge_rules(reach.family, routes.nlri, AttributeCode.MP_REACH_NLRI, update)
                 _withdraw(reach.family, Routes(malformed), gone)
                 routes = Routes(good)
             if routes.nlri:
-                _place(reach.family, routes, attributes, update, gone)
+                _place(reach.family, routes, received, update, gone)
 
     for family, routes in gone.items():
         again = {route for r in update.announced if r.family == family for route in _identities(r)}
@@ -327,16 +340,36 @@ def _pull_reach(block: bytes, item: RawAttribute, context: UpdateContext, update
         return MpReach(family, None, NO_ROUTES, True)
 
 
-def _intern(
-    rest: bytes, items: Sequence[RawAttribute], cut: str | None, tail: bytes, reachable: bool, context: UpdateContext
-) -> DecodedAttributes:
-    """``rest`` decoded, from the cache if it is there; ``tail``: the octets behind it that are ``cut`` short.
+class _Checked(msgspec.Struct, gc=False):
+    """What was found of a block without 14 and 15. ``received`` is None where its routes are treated as withdrawn.
+
+    ``has_next_hop``: there is a NEXT_HOP, good or bad.
+    """
+
+    received: ReceivedAttributes | None
+    has_next_hop: bool
+    faults: list[UpdateFault]
+
+
+def _regular(block: bytes, context: UpdateContext) -> ReceivedAttributes | None:
+    received = pull_regular(block, context.reading, context.first_as)
+    if received is not None:
+        _remember(context, block, received)
+    return received
+
+
+def _intern(rest: bytes, cut: str | None, tail: bytes, reachable: bool, context: UpdateContext) -> _Checked:
+    """``rest`` checked, from the cache if it is there; ``tail``: the octets behind it that are ``cut`` short.
 
     Raises what RFC 7606 §5.2 makes of a fault without routes.
     """
-    hit = None if cut else context.cache.get(rest)
-    if type(hit) is DecodedAttributes:
-        return hit
+    if not cut:
+        hit = context.cache.get(rest) or _regular(rest, context)
+        if type(hit) is ReceivedAttributes:
+            return _Checked(hit, hit.next_hop is not None, [])
+        if type(hit) is _Checked:
+            return hit
+    items = [item for item in split_attributes(rest)[0] if item[4] <= len(rest)]
     decoded = decode_attributes(
         rest, items, asn4=context.asn4, external=context.external, remote_asn=context.remote_asn
     )
@@ -351,29 +384,31 @@ def _intern(
     if fault is not None and not reachable:
         # RFC 7606 §5.2: without a route in sight we cannot tell that the routes were found
         raise _reset(fault.subcode, fault.reason, fault.data, fault.octets, fault.code)
+    checked = _Checked(None, decoded.has_next_hop, _public(decoded.faults))
     if decoded.attributes is not None:
-        _remember(context, rest, decoded)
-    return decoded
+        checked.received = ReceivedAttributes(rest, decoded.attributes.next_hop, context.reading)
+        _remember(context, rest, checked)
+    return checked
 
 
-def _remember(context: UpdateContext, key: bytes, value: object) -> None:
+def _remember(context: UpdateContext, key: object, value: object) -> None:
     if len(context.cache) >= CACHE_LIMIT:
         context.cache.clear()
     context.cache[key] = value
 
 
 def _with_next_hop(
-    attributes: PathAttributes, next_hop: bytes | None, rest: bytes, context: UpdateContext
-) -> PathAttributes:
-    if next_hop == attributes.next_hop:
-        return attributes
-    key = b"".join((_MP_KEY, bytes((len(next_hop or b""),)), next_hop or b"", rest))
+    received: ReceivedAttributes, next_hop: bytes | None, rest: bytes, context: UpdateContext
+) -> ReceivedAttributes:
+    if next_hop == received.next_hop:
+        return received
+    key = (next_hop, rest)
     hit = context.cache.get(key)
-    if type(hit) is PathAttributes:
+    if type(hit) is ReceivedAttributes:
         return hit
-    attributes = replace(attributes, next_hop=next_hop)
-    _remember(context, key, attributes)
-    return attributes
+    received = received.with_next_hop(next_hop)
+    _remember(context, key, received)
+    return received
 
 
 def _judge_rules(
@@ -397,12 +432,12 @@ def _judge_rules(
 
 
 def _place(
-    family: Family, routes: Routes, attributes: PathAttributes | None, update: Update, gone: dict[Family, Routes]
+    family: Family, routes: Routes, received: Attributes | None, update: Update, gone: dict[Family, Routes]
 ) -> None:
-    if attributes is None:
+    if received is None:
         _withdraw(family, routes, gone)
     else:
-        update.announced.append(Reach(family, attributes, routes.nlri, routes.path_ids))
+        update.announced.append(Reach(family, received, routes.nlri, routes.path_ids))
 
 
 def _withdraw(family: Family, routes: Routes, gone: dict[Family, Routes]) -> None:

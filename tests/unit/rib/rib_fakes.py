@@ -25,6 +25,10 @@ class FakePolicy:
     def depends_on_prefix(self) -> bool:
         return self.reject is not None
 
+    @property
+    def depends_on_attributes(self) -> bool:
+        return True
+
     def evaluate(self, attributes: PathAttributes, family: Family, nlri: bytes, facts: Facts) -> Verdict:
         self.asked.append((attributes, family, nlri, facts))
         if self.reject == nlri or self.reject_community in attributes.communities:
