@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import TypeAlias
 
+import msgspec
+
 from bgpbfd.bgp.negotiate import Negotiated, PeerSettings
 from bgpbfd.core import Family, Instant
 from bgpbfd.wire.iana import CeaseSubcode
@@ -327,8 +329,7 @@ class AttemptFailed:
     cause: Cause
 
 
-@dataclass(slots=True, frozen=True)
-class UpdateReceived:
+class UpdateReceived(msgspec.Struct, frozen=True, gc=False):  # as ``wire.update.Update``: many, and made quickly
     generation: int
     update: Update
 

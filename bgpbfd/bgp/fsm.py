@@ -266,18 +266,17 @@ class Connection:
         reader.feed(data)
         message: tuple[int, bytes] | None = None
         try:
-            while self.state is not State.IDLE:
-                message = None
-                message = reader.next_message()
-                if message is None:
-                    return
-                kind, body = message
+            for kind, body in reader.messages():
+                message = kind, body
                 self._tally.last_received_at = now
                 received[TYPE_NAMES[kind]] += 1
                 if kind == _UPDATE and self.state is State.ESTABLISHED:
                     self._update(body, now)
                 else:
                     self._message(MessageType(kind), body, now)
+                message = None
+                if self.state is State.IDLE:
+                    return
         except NotificationError as error:
             # Events 21, 22, 28: "sends a NOTIFICATION message with the appropriate error code, … drops the TCP
             # connection". DEVIATES RFC 4271 §8.2.2 Established, which would answer event 21 with an FSM error.

@@ -126,9 +126,13 @@ class Engine:
         try:
             while self._queue:
                 target, queued = self._queue.popleft()
+                self.learning.ask_again()
                 for action in target.peer.handle(queued, self.clock.now()):
                     try:
-                        self._act(target, action)
+                        if type(action) is bgp.UpdateReceived:  # nearly all, while a table comes
+                            self.learning.update(target, action)
+                        else:
+                            self._act(target, action)
                     except Exception:  # noqa: BLE001  the other actions and neighbors must have their turn
                         self.internal_error(target, type(action).__name__)
                 self._after(target)
@@ -209,6 +213,7 @@ class Engine:
 
     def _session_up(self, neighbor: Neighbor, up: bgp.SessionUp) -> None:
         neighbor.session, neighbor.session_config = up, neighbor.config
+        self.learning.ask_again()
         neighbor.last_attempt = None
         self.learning.session_up(neighbor, up)
         self.announcing.session_up(neighbor, up)

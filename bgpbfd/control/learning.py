@@ -54,6 +54,16 @@ class Host(Protocol):
 class Learning:
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._reporting: tuple[bool, bool] | None = None
+
+    def ask_again(self) -> None:
+        """Who is sent learned routes may have changed. All neighbors are asked: once a read, not once an UPDATE."""
+        self._reporting = None
+
+    def _ask(self) -> tuple[bool, bool]:
+        announcing = self._host.announcing
+        self._reporting = found = announcing.passes_on(), announcing.sends_paths()
+        return found
 
     # -- sessions ----------------------------------------------------------------------------------------
 
@@ -149,10 +159,10 @@ class Learning:
         if session is None or session.generation != received.generation:
             return  # the session ended by an earlier message of the same bytes
         host, update = self._host, received.update
-        report = host.announcing.passes_on()
+        report, every = self._reporting or self._ask()
         changed = host.rib.apply(neighbor.id, update, host.clock.now(), report=report)
         touched: Changed = []
-        if report and host.announcing.sends_paths():
+        if report and every:
             touched = [(reach.family, nlri) for reach in update.announced for nlri in reach.nlri]
             touched += [(unreach.family, nlri) for unreach in update.withdrawn for nlri in unreach.nlri]
         if changed or touched:

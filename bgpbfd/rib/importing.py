@@ -45,7 +45,7 @@ _NOT_READ = PathAttributes()  # for a policy that does not look at attributes
 class Importer:
     """Judges what one peer announces. ``by_prefix``: one set of attributes may get several judgements."""
 
-    __slots__ = ("_blind", "_facts", "_known", "_next_hops", "_plain", "_signs", "by_prefix", "info")
+    __slots__ = ("_blind", "_facts", "_good_hops", "_known", "_plain", "_signs", "by_prefix", "info")
 
     def __init__(self, info: PeerInfo) -> None:
         self.info = info
@@ -55,18 +55,20 @@ class Importer:
         self._plain = policy is None and not roles
         self._blind = not roles and (policy is None or not policy.depends_on_attributes)
         self._facts = Facts("peer", info.names, info.local_asn)
-        cluster_id = info.local_router_id if info.cluster_id is None else info.cluster_id
-        # Where none of these is, there is no loop and no GRACEFUL_SHUTDOWN.
-        numbers = dict.fromkeys((GRACEFUL_SHUTDOWN, info.local_asn, info.local_router_id, cluster_id))
-        self._signs = tuple(number.to_bytes(4) for number in numbers)
-        self._next_hops: dict[tuple[bytes | None, Family], bool] = {}  # good or not; a peer has few
+        # Where none of these is, there is no loop and no GRACEFUL_SHUTDOWN. ORIGINATOR_ID and CLUSTER_LIST do not come
+        # from external peers (RFC 7606 §7.9, §7.10).
+        numbers = [GRACEFUL_SHUTDOWN, info.local_asn]
+        if not info.external:
+            numbers += [info.local_router_id, info.local_router_id if info.cluster_id is None else info.cluster_id]
+        self._signs = tuple(number.to_bytes(4) for number in dict.fromkeys(numbers))
+        self._good_hops: set[bytes | None] = set()  # a peer has few
         # By identity, as received attributes are interned; each entry keeps its key's object alive.
         self._known: dict[tuple[int, Family], tuple[Attributes, PathAttributes, str | None, Judgement | None]] = {}
 
     def judge(self, received: Attributes, family: Family, nlri: bytes) -> Judgement:
         """``nlri`` is looked at only with ``by_prefix``: without, the answer holds for all that share ``received``."""
         if self._blind and self._unsuspicious(received, family):
-            return self._by_blind_policy(received, family, nlri)
+            return (received, None) if self._plain else self._by_blind_policy(received, family, nlri)
         key = (id(received), family)
         hit = self._known.get(key)
         if hit is None or hit[0] is not received:
@@ -93,18 +95,18 @@ class Importer:
         """Whether the rules have nothing to say of ``received``; True is sure, and needs no reading out."""
         if type(received) is not ReceivedAttributes or not received.form:
             return False
-        block = received.block
+        block, next_hop = received.block, received.next_hop
         for sign in self._signs:
-            if sign in block:
+            if block.find(sign) >= 0:  # four times as fast as "in", which first tries whether it is an integer
                 return False
-        key = (received.next_hop, family)
-        good = self._next_hops.get(key)
-        if good is None:
-            good = family.safi != SAFI_UNICAST or _unusable_next_hop(received.next_hop, self.info) is None
-            if len(self._next_hops) >= _CACHE_LIMIT:
-                self._next_hops.clear()
-            self._next_hops[key] = good
-        return good
+        if next_hop in self._good_hops or family.safi != SAFI_UNICAST:
+            return True
+        if _unusable_next_hop(next_hop, self.info) is not None:
+            return False
+        if len(self._good_hops) >= _CACHE_LIMIT:
+            self._good_hops.clear()
+        self._good_hops.add(next_hop)
+        return True
 
     def _by_blind_policy(self, received: Attributes, family: Family, nlri: bytes) -> Judgement:
         policy = self.info.policy

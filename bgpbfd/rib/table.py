@@ -34,7 +34,7 @@ Made: TypeAlias = list[dict[tuple[object, ...], tuple[Path, bool]]]  # in parts:
 
 PATHS_MAX = 1000  # of one prefix from one peer: each change of one goes through them all
 _FREED = 16  # parts of a pass's memory that are freed in one turn
-SLICE = 1000  # routes gone through in one turn, about
+SLICE = 400  # routes gone through in one turn, about
 _PASSED = 8  # routes that are only passed by cost as much as one
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
 
@@ -134,6 +135,35 @@ class MessageReader:
         self._needed = HEADER_LENGTH
         return kind, self._data[start + HEADER_LENGTH : end]
 
+    def messages(self) -> Iterator[tuple[int, bytes]]:
+        """All whole messages, one after the other, as ``next_message`` has them.
+
+        Of a full table nearly all messages are UPDATEs that lie in one piece: they are cut out here.
+        """
+        while True:
+            data, position = self._data, self._position
+            end = len(data) - HEADER_LENGTH
+            longest = EXTENDED_MAX_LENGTH if self.extended else MAX_LENGTH
+            while position <= end:
+                marker, length, kind = _HEADER.unpack_from(data, position)
+                following = position + length
+                if (
+                    kind != _UPDATE
+                    or not _SHORTEST_UPDATE <= length <= longest
+                    or following > end + HEADER_LENGTH
+                    or marker != MARKER
+                ):
+                    break
+                self._position = following
+                self._available -= length
+                self._needed = HEADER_LENGTH
+                yield _UPDATE, data[position + HEADER_LENGTH : following]
+                position = following
+            message = self.next_message()
+            if message is None:
+                return
+            yield message
+
     def header(self) -> bytes:
         """That of the message at which next_message has raised, for display."""
         return self._data[self._position : self._position + HEADER_LENGTH]
@@ -145,10 +175,12 @@ class MessageReader:
         self._pending.clear()
 
 
+_UPDATE = int(MessageType.UPDATE)
+_SHORTEST_UPDATE = 23
 _KINDS = frozenset(int(kind) for kind in MessageType)
 _SHORTEST = [HEADER_LENGTH] * 256
 _SHORTEST[MessageType.OPEN] = 29
-_SHORTEST[MessageType.UPDATE] = 23
+_SHORTEST[MessageType.UPDATE] = _SHORTEST_UPDATE
 _SHORTEST[MessageType.NOTIFICATION] = 21
 _SHORTEST[MessageType.ROUTE_REFRESH] = 23
 _LONGEST = [MAX_LENGTH] * 256

@@ -32,17 +32,18 @@ def pull_prefixes(data: bytes | memoryview, afi: int) -> list[bytes]:
     host_bits = _HOST_BITS
     position = 0
     end = len(data)
+    length = 0
     while position < end:
         length = data[position]
         following = position + sizes[length]
-        if following > end:
-            raise NlriError(f"prefix length {length} with {end - position - 1} octets left")
         prefix = data[position:following]
         # RFC 4271 §4.3: the value of the trailing bits is irrelevant
         if prefix[-1] & host_bits[length]:
             prefix = prefix[:-1] + bytes((prefix[-1] & ~host_bits[length],))
         append(prefix)
         position = following
+    if position != end:  # only the last can run past the field
+        raise NlriError(f"prefix length {length} with {end - position + sizes[length] - 1} octets left")
     return prefixes
 
 

@@ -163,7 +163,9 @@ def decode_update(body: bytes, context: UpdateContext) -> Update:
 
     # The bulk of a table: announcements in the NLRI field alone
     if start == 4 and end < size and IPV4_UNICAST in context.families:
-        known = context.cache.get(block) or _regular(block, context)
+        known = context.cache.get(block)
+        if known is None and (known := pull_regular(block, context.reading, context.first_as)) is not None:
+            _remember(context, block, known)
         faults: list[UpdateFault] = []
         if type(known) is _Checked:
             faults = list(known.faults)
@@ -351,20 +353,15 @@ class _Checked(msgspec.Struct, gc=False):
     faults: list[UpdateFault]
 
 
-def _regular(block: bytes, context: UpdateContext) -> ReceivedAttributes | None:
-    received = pull_regular(block, context.reading, context.first_as)
-    if received is not None:
-        _remember(context, block, received)
-    return received
-
-
 def _intern(rest: bytes, cut: str | None, tail: bytes, reachable: bool, context: UpdateContext) -> _Checked:
     """``rest`` checked, from the cache if it is there; ``tail``: the octets behind it that are ``cut`` short.
 
     Raises what RFC 7606 §5.2 makes of a fault without routes.
     """
     if not cut:
-        hit = context.cache.get(rest) or _regular(rest, context)
+        hit = context.cache.get(rest)
+        if hit is None and (hit := pull_regular(rest, context.reading, context.first_as)) is not None:
+            _remember(context, rest, hit)
         if type(hit) is ReceivedAttributes:
             return _Checked(hit, hit.next_hop is not None, [])
         if type(hit) is _Checked:

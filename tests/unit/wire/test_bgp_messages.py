@@ -488,3 +488,63 @@ def test_short_route_refresh_is_1_2() -> None:
     with pytest.raises(NotificationError) as caught:
         decode_route_refresh(raw("0001"))
     assert (caught.value.code, caught.value.subcode, caught.value.data) == (1, 2, b"\x00\x15")
+
+
+# -- many at once ------------------------------------------------------------------------------------------
+
+_MESSAGES = st.one_of(
+    st.builds(lambda body: encode_message(2, body), st.binary(min_size=4, max_size=60)),
+    st.builds(lambda length: encode_message(2, bytes(length)), st.sampled_from([3, 4077, 4078, 5000])),
+    st.just(KEEPALIVE),
+    st.builds(lambda kind, body: encode_message(kind, body), st.integers(0, 6), st.binary(max_size=12)),
+)
+
+
+def _told(reader: MessageReader, data: bytes, cuts: list[int], at_once: bool) -> list[object]:
+    """What comes out of ``data`` in pieces, and the fault that ends it with the header that shows it."""
+    told: list[object] = []
+    places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    try:
+        for start, end in zip(places, places[1:], strict=False):
+            reader.feed(data[start:end])
+            if at_once:
+                told.extend(reader.messages())
+            else:
+                while (message := reader.next_message()) is not None:
+                    told.append(message)
+            told.append("no more")
+    except NotificationError as error:
+        told.append((error.code, error.subcode, error.data, error.reason, reader.header()))
+    return told
+
+
+@settings(max_examples=500)
+@given(
+    st.lists(_MESSAGES, max_size=8),
+    st.lists(st.integers(0, 400), max_size=6),
+    st.none() | st.tuples(st.integers(0, 300), st.integers(0, 255)),
+    st.booleans(),
+)
+def test_all_messages_are_those_that_come_one_by_one(
+    messages: list[bytes], cuts: list[int], damage: tuple[int, int] | None, extended: bool
+) -> None:
+    stream = bytearray(b"".join(messages))
+    if damage is not None and damage[0] < len(stream):
+        stream[damage[0]] = damage[1]
+    told = []
+    for at_once in (True, False):
+        reader = MessageReader()
+        reader.extended = extended
+        told.append(_told(reader, bytes(stream), cuts, at_once))
+    got, one_by_one = told
+    # Where a fault is, the same messages come before it
+    assert [item for item in got if item != "no more"] == [item for item in one_by_one if item != "no more"]
+
+
+def test_messages_that_nobody_took_are_there_the_next_time() -> None:
+    reader = MessageReader()
+    reader.feed(encode_message(2, bytes(4)) + encode_message(2, bytes(5)) + KEEPALIVE)
+    for message in reader.messages():
+        assert message == (2, bytes(4))
+        break
+    assert list(reader.messages()) == [(2, bytes(5)), (4, b"")]
