@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 
 import pytest
 from hypothesis import given, settings
@@ -496,7 +497,7 @@ _MESSAGES = st.one_of(
     st.builds(lambda body: encode_message(2, body), st.binary(min_size=4, max_size=60)),
     st.builds(lambda length: encode_message(2, bytes(length)), st.sampled_from([3, 4077, 4078, 5000])),
     st.just(KEEPALIVE),
-    st.builds(lambda kind, body: encode_message(kind, body), st.integers(0, 6), st.binary(max_size=12)),
+    st.builds(encode_message, st.integers(0, 6), st.binary(max_size=12)),
 )
 
 
@@ -505,7 +506,7 @@ def _told(reader: MessageReader, data: bytes, cuts: list[int], at_once: bool) ->
     told: list[object] = []
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     try:
-        for start, end in zip(places, places[1:], strict=False):
+        for start, end in itertools.pairwise(places):
             reader.feed(data[start:end])
             if at_once:
                 told.extend(reader.messages())
