@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import ipaddress
+import os
 import select
 import socket
 from collections import Counter
@@ -40,11 +41,14 @@ from bgpbfd.bfd.states import Action, Transition, Transmit
 from bgpbfd.bfd.timers import LAG_US, TICK_MAX_US, TICK_US, tick_us
 from bgpbfd.core import MILLISECOND, SECOND, Instant, Micros
 from bgpbfd.wire.bfd import SINGLE_HOP_TTL, Discard
+from bgpbfd.wire.iana import BfdState
 
 BUSY_US: Micros = 200 * MILLISECOND
 PACE_US: Micros = 100 * MILLISECOND
 TICKING_FROM, TICKING_TO = 600, 300
 """Packets a second, both ways, from which on the loop goes by the tick, and below which it is woken by each again."""
+AWAKE_US: Micros = MILLISECOND // 2
+"""How long before a verdict the worker wakes up."""
 BURST = 256
 """Packets a tick, both ways: what goes out has to fit into a neighbor's socket (Linux: some 270 by default)."""
 
@@ -90,8 +94,12 @@ class Traffic:
 
     def next_deadline(self) -> Instant | None:
         at = self._tick_at if self._ticking else self._pulse.next_at()
-        if self._heap and (at is None or self._heap[0][0] < at):
-            return self._heap[0][0]
+        if self._heap:
+            first, _, owner = self._heap[0]
+            if _is_verdict(owner, first):
+                first -= AWAKE_US
+            if at is None or first < at:
+                return first
         return at
 
     def read_ready(self, fd: int) -> None:
@@ -289,6 +297,8 @@ class Traffic:
     def _run_deadlines(self, now: Instant) -> None:
         heap = self._heap
         due: list[Owner] = []
+        if heap and now < heap[0][0] <= now + AWAKE_US and _is_verdict(heap[0][2], heap[0][0]):
+            now = self._await(heap[0][0])
         if heap and now > heap[0][0] + LAG_US:
             self._busy_until = now + BUSY_US
         while heap and heap[0][0] <= now:
@@ -299,6 +309,19 @@ class Traffic:
         if due:
             self._judge(due, now)
 
+    def _await(self, at: Instant) -> Instant:
+        """Until a verdict that is near, awake: to be woken takes as long, and the caches are full of what is needed."""
+        while (now := monotonic_us()) < at:
+            self._read_before_verdict(now)
+        return now
+
+    def _read_before_verdict(self, now: Instant) -> None:
+        """What reached the host before ``now`` is handed in before ``now`` is judged by."""
+        for listener in list(self._listeners.of_sessions()):
+            self._read(listener, now)
+        self._echoes.read_all(now)
+        self._note_drops(now)
+
     def _judge(self, due: list[Owner], now: Instant) -> None:
         """What the rules say to deadlines that may have come."""
         expiring = False
@@ -306,11 +329,7 @@ class Traffic:
             expiry = owner.session.judged_at()
             expiring = expiring or (expiry is not None and expiry <= now)
         if expiring:
-            # What reached the host before ``now`` is handed in before ``now`` is judged by.
-            for listener in list(self._listeners.of_sessions()):
-                self._read(listener, now)
-            self._echoes.read_all(now)
-            self._note_drops(now)
+            self._read_before_verdict(now)
         for owner in due:
             if owner.closed:
                 continue
@@ -333,6 +352,8 @@ class Traffic:
                 if not owner.leaving:
                     self._outbox.post(state_change(owner.add, action))
                     self._flush()  # now: what the main process does about a Down is a race with the neighbor
+                    if action.old is BfdState.UP:
+                        os.sched_yield()  # on a host of one core it would wait for us to finish
             else:
                 self._echoes.send(owner, action.data, self._listeners.port)
         self._arm(owner)
@@ -383,6 +404,15 @@ class Traffic:
             taken = discriminator in self._demux.by_discriminator or discriminator in self._multihop.by_discriminator
             if not taken:
                 return discriminator
+
+
+def _is_verdict(owner: Owner, at: Instant) -> bool:
+    """Whether at this deadline an Up session goes down, unless something is heard before."""
+    session = owner.session
+    if session.state is not BfdState.UP or owner.armed != at:
+        return False
+    expiry = session.detection_deadline()
+    return expiry is not None and expiry <= at
 
 
 def _batch_reader() -> BatchReader | None:
