@@ -57,6 +57,25 @@ class Deadlines(Variables):
             and not self.auth.active
         )
 
+    def steady_packet(self) -> bytes | None:
+        """The packet whose sending is all that ``wake`` would do at ``tx_due``, before the detection time; else None.
+
+        So it stays until anything but a repetition of a packet that ``is_steady`` is handed in.
+        """
+        if (
+            self.state is not BfdState.UP
+            or self.tx_due is None
+            or self.last_rx is None
+            or self._unsettled
+            or self._poll_rests
+            or self.remote_demand
+            or self.settings.demand
+            or self.echo.interval_us
+            or self.auth.active
+        ):
+            return None
+        return self._packet
+
     def linger_us(self) -> Micros:
         """How long AdminDown has to be signalled before this end may fall silent (§6.8.16): one detection time.
 

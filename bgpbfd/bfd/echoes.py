@@ -19,13 +19,14 @@ from array import array
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from bgpbfd.bfd.ancillary import SO_TIMESTAMPNS
 from bgpbfd.bfd.demux import Arrival, Demultiplexer
 from bgpbfd.bfd.echo import echo_discriminator
 from bgpbfd.bfd.listeners import ECHOES_MOST
 from bgpbfd.bfd.owner import Owner
 from bgpbfd.bfd.protocol import Settings
 from bgpbfd.bfd.senders import Senders
-from bgpbfd.bfd.sockets import DSCP_CS6, SO_TIMESTAMPNS, Kind, Listener, monotonic_us, receive_stamped
+from bgpbfd.bfd.sockets import DSCP_CS6, Kind, Listener, monotonic_us, receive_stamped
 from bgpbfd.bfd.states import Action
 from bgpbfd.core import Instant
 from bgpbfd.wire.bfd import SINGLE_HOP_TTL, Discard

@@ -12,7 +12,7 @@ import select
 from collections.abc import Callable, Iterator
 
 from bgpbfd.bfd.protocol import Bound
-from bgpbfd.bfd.sockets import Kind, Listener, open_pair
+from bgpbfd.bfd.sockets import Kind, Listener, open_port
 from bgpbfd.core import MILLISECOND, Instant, Micros
 from bgpbfd.wire.bfd import ECHO_PORT, MULTIHOP_PORT, SINGLE_HOP_PORT
 
@@ -45,6 +45,7 @@ class Listeners:
         self._errors: dict[tuple[str, int], str] = {}
         self._by_fd: dict[int, Listener] = {}
         self._resting: list[tuple[Instant, Listener]] = []
+        self._steady_awaited = True
 
     def want(self, addresses: list[str], port: int) -> None:
         """The single-hop port on exactly these addresses, and beside it what ``also`` has asked for."""
@@ -81,7 +82,8 @@ class Listeners:
             self._open[place] = opened
             for listener in opened:
                 self._by_fd[listener.sock.fileno()] = listener
-                self._epoll.register(listener.sock, select.EPOLLIN)
+                if listener.kind is not Kind.STEADY or self._steady_awaited:
+                    self._epoll.register(listener.sock, select.EPOLLIN)
             self._post(Bound(address=self._name(place)))
 
     @property
@@ -93,12 +95,24 @@ class Listeners:
 
     def of_sessions(self) -> Iterator[Listener]:
         """Those whose packets keep sessions up."""
-        return (listener for listener in self._by_fd.values() if listener.kind is Kind.KNOWN)
+        return (listener for listener in self._by_fd.values() if listener.kind in {Kind.STEADY, Kind.KNOWN})
+
+    def of_kind(self, kind: Kind) -> list[Listener]:
+        return [listener for listener in self._by_fd.values() if listener.kind is kind]
+
+    def wait_for_steady(self, wait: bool) -> None:
+        """Whether the epoll tells of steady packets, or they are read without being told of."""
+        self._steady_awaited = wait
+        for listener in self.of_kind(Kind.STEADY):
+            if wait:
+                self._epoll.register(listener.sock, select.EPOLLIN)
+            else:
+                self._epoll.unregister(listener.sock)
 
     @staticmethod
     def most(listener: Listener) -> int | None:
         """How many packets may be read at once; None: all."""
-        if listener.kind is Kind.KNOWN:
+        if listener.kind in {Kind.STEADY, Kind.KNOWN}:
             return None
         return STRANGERS_MOST if listener.kind is Kind.STRANGER else ECHOES_MOST
 
@@ -118,7 +132,7 @@ class Listeners:
     def _open_port(self, address: str, port: int) -> tuple[Listener, ...]:
         if port == echo_port(self.port):
             return (Listener.open(address, port, kind=Kind.ECHO),)
-        return open_pair(address, port, self._prefix, multihop=port == multihop_port(self.port))
+        return open_port(address, port, self._prefix, multihop=port == multihop_port(self.port))
 
     def _name(self, place: tuple[str, int]) -> str:
         """As events name it: the port only where it is not the single-hop one."""
@@ -133,7 +147,7 @@ class Listeners:
                 resting = [entry for entry in self._resting if entry[1] is listener]
                 if resting:
                     self._resting.remove(resting[0])
-                else:
+                elif listener.kind is not Kind.STEADY or self._steady_awaited:
                     self._epoll.unregister(listener.sock)
                 del self._by_fd[listener.sock.fileno()]
                 listener.sock.close()

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from bgpbfd.bfd.protocol import Add, Late, SessionReport, StateChange
 from bgpbfd.bfd.session import Session
 from bgpbfd.bfd.states import STATE_NAMES, Transition
-from bgpbfd.core import Instant
+from bgpbfd.core import Instant, Micros
 from bgpbfd.wire.bfd import SINGLE_HOP_TTL
+
+
+def no_socket(_: bytes) -> int:
+    raise OSError(errno.EBADF, "not open")
+
+
+Beat: TypeAlias = "tuple[Owner, Session, Callable[[bytes], int], bytes, Micros, Micros, Micros, int]"
+"""All that the sending of a packet once more needs: whose, the socket's ``send``, the packet, the detection time, how
+long before its end it is watched by itself, the least delay to the next packet, and below how much more is drawn on
+top of it. Made anew whenever something changes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -26,7 +39,9 @@ class Owner:
     source: str | None = None
     source_port: int = 0
     armed: Instant | None = None  # the deadline of its valid entry in the heap
-    steady: bytes | None = None
+    send: Callable[[bytes], int] = no_socket  # that of its socket
+    steady_rx: bytes | None = None  # what comes, as long as nothing changes
+    beat: Beat | None = None  # what goes out, as long as nothing changes
     fault: str | None = None
     sends_failed: dict[str, int] = field(default_factory=dict)
     leaving: bool = False

@@ -9,7 +9,7 @@ from random import Random
 
 from bgpbfd.bfd.listeners import echo_port, multihop_port
 from bgpbfd.bfd.outbox import Outbox
-from bgpbfd.bfd.owner import Owner
+from bgpbfd.bfd.owner import Owner, no_socket
 from bgpbfd.bfd.protocol import SessionFault
 from bgpbfd.bfd.sockets import SourcePorts, interface_index, open_sender
 
@@ -41,13 +41,14 @@ class Senders:
             text = os.strerror(error.errno) if error.errno else str(error)
             self.set_fault(owner, f"{what} {owner.local or owner.remote}: {text}".replace("  ", " "))
             return False
+        owner.send = owner.sock.send
         self.set_fault(owner, None)
         return True
 
     def close(self, owner: Owner) -> None:
         if owner.sock is not None:
             owner.sock.close()
-            owner.sock = None
+            owner.sock, owner.send = None, no_socket
             self._ports.used.discard(owner.source_port)
             self.close_echo(owner)
             self._on_gone(owner)

@@ -14,13 +14,14 @@ from random import Random
 from struct import Struct
 from typing import Any
 
+from bgpbfd.bfd import batch
+from bgpbfd.bfd.ancillary import INT, IP_PKTINFO, IP_RECVTTL, PKTINFO4, PKTINFO6, SO_TIMESTAMPNS, note, stamp_ns
+from bgpbfd.bfd.batch import BatchReader
 from bgpbfd.bfd.demux import Arrival
-from bgpbfd.core import MILLISECOND, SECOND, Instant, Micros
+from bgpbfd.core import SECOND, Instant
 from bgpbfd.wire.bfd import SINGLE_HOP_TTL, SOURCE_PORT_FIRST, SOURCE_PORT_LAST
 
 # Linux values that the socket module of Python 3.11 does not name.
-IP_PKTINFO, IP_RECVTTL = 8, 12
-SO_TIMESTAMPNS = 35
 SO_RCVBUFFORCE = 33
 SO_MEMINFO = 55
 SO_ATTACH_REUSEPORT_CBPF = 51
@@ -31,13 +32,8 @@ RECEIVE_BUFFER = 4 << 20
 _PACKET_MAX = 256  # Length is one octet: no more of a payload can matter
 _ANCILLARY_MAX = 256
 _DROPS = 8  # SK_MEMINFO_DROPS
-PROMPT_US: Micros = 20 * MILLISECOND
 _ICMP_ERRORS = {errno.ENETDOWN, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH}
 
-_TIMESPEC = Struct("@qq")
-_INT = Struct("@i")
-_PKTINFO4 = Struct("@i4s4s")
-_PKTINFO6 = Struct("@16si")
 _MEMINFO = Struct("@9I")
 _INSTRUCTION = Struct("@HBBI")  # struct sock_filter
 _FPROG = Struct("@HP")  # struct sock_fprog
@@ -60,8 +56,13 @@ def interface_index(name: str | None) -> int | None:
 
 
 class Kind(Enum):
-    """What a listening socket is for. ``known``: what carries a discriminator of ours; ``stranger``: all else."""
+    """What a listening socket is for.
 
+    ``steady``: what carries a discriminator of ours, and says Up without Poll and Final: nearly all that comes, and
+    nothing that would have to be answered; ``known``: what else carries one; ``stranger``: all else.
+    """
+
+    STEADY = "steady"
     KNOWN = "known"
     STRANGER = "stranger"
     ECHO = "echo"
@@ -75,8 +76,6 @@ class Listener:
     sock: socket.socket
     kind: Kind = Kind.KNOWN
     multihop: bool = False
-    filtered: bool = False
-    """The kernel hands over nothing but packets with a discriminator of ours (and a TTL of 255 where single hop)."""
     drops_seen: int = 0
     emptied_at: Instant = 0
     """When the socket was last read empty: nothing that it holds can have arrived before."""
@@ -136,66 +135,54 @@ class Listener:
                 if error.errno in _ICMP_ERRORS:
                     continue  # an ICMP error that waited on the socket: nobody's packet
                 raise
-            ttl = ifindex = 0
-            local = ""
             at = now
-            for level, kind, value in ancillary:
-                if kind == SO_TIMESTAMPNS and level == socket.SOL_SOCKET:
-                    seconds, nanoseconds = _TIMESPEC.unpack(value)
-                    age_ns = time.time_ns() - (seconds * 1_000_000_000 + nanoseconds)
-                    at = min(max(monotonic_us() - age_ns // 1000, self.emptied_at), now)
-                elif level == socket.IPPROTO_IP:
-                    if kind == socket.IP_TTL:
-                        ttl = _INT.unpack(value)[0]
-                    elif kind == IP_PKTINFO:
-                        ifindex, _, destination = _PKTINFO4.unpack(value)
-                        local = socket.inet_ntop(socket.AF_INET, destination)
-                elif level == socket.IPPROTO_IPV6:
-                    if kind == socket.IPV6_HOPLIMIT:
-                        ttl = _INT.unpack(value)[0]
-                    elif kind == socket.IPV6_PKTINFO:
-                        destination, ifindex = _PKTINFO6.unpack(value)
-                        local = socket.inet_ntop(socket.AF_INET6, destination)
-            yield data, Arrival(source[0].partition("%")[0], local, ifindex, ttl, source[1]), at
+            stamp = stamp_ns(ancillary)
+            if stamp is not None:
+                age_ns = time.time_ns() - stamp
+                at = min(max(monotonic_us() - age_ns // 1000, self.emptied_at), now)
+            arrival = Arrival(source[0].partition("%")[0], "", 0, 0, source[1])
+            note(arrival, ancillary)
+            yield data, arrival, at
             if at > until:
                 return
             if most is not None:
                 most -= 1
 
-    def is_prompt(self, now: Instant) -> bool:
-        """It was found empty so short a time ago that what it holds may count as having arrived now.
+    def read_batch(self, reader: BatchReader) -> list[Instant]:
+        """As ``packets``, into ``reader.payloads``: up to ``batch.SIZE`` packets by one call; their times of arrival.
 
-        A verdict is late by as much as a busy worker was; after a real stall the kernel's times are looked at.
+        Fewer than that: the socket is empty now.
         """
-        return now - self.emptied_at <= PROMPT_US
-
-    def payloads(self) -> Iterator[bytes]:
-        """Everything that is there, and nothing of where it came from: half the price of ``packets``."""
-        recv = self.sock.recv
-        now = monotonic_us()
+        before, floor = monotonic_us(), self.emptied_at
         try:
-            while True:
-                yield recv(_PACKET_MAX)
-        except BlockingIOError:
-            self.emptied_at = now
+            count = reader.read(self.sock.fileno(), time.time_ns() // 1000 - before)
         except OSError as error:
-            if error.errno not in _ICMP_ERRORS:
-                raise
+            if error.errno in _ICMP_ERRORS:
+                return []
+            raise
+        if count < batch.SIZE:
+            self.emptied_at = before
+        times = reader.times
+        if times and (min(times) < floor or max(times) > before):
+            # It came while we were reading, or the clock was set: as in ``packets``.
+            now = monotonic_us()
+            times = [now if at < 0 else min(max(at, floor), now) for at in times]
+        return times
 
     def answer(self, data: bytes, arrival: Arrival, ttl: int) -> None:
         """Back to where it came from, from the address that it was sent to; what cannot be sent now is lost."""
         if arrival.local.count(":"):
             scope = arrival.ifindex if ipv6_link_local(arrival.remote) else 0
             to: tuple[str, int] | tuple[str, int, int, int] = (arrival.remote, arrival.port, 0, scope)
-            source = _PKTINFO6.pack(socket.inet_pton(socket.AF_INET6, arrival.local), arrival.ifindex)
+            source = PKTINFO6.pack(socket.inet_pton(socket.AF_INET6, arrival.local), arrival.ifindex)
             ancillary = [
                 (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, source),
-                (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT, _INT.pack(ttl)),
+                (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT, INT.pack(ttl)),
             ]
         else:
             to = (arrival.remote, arrival.port)
-            source = _PKTINFO4.pack(arrival.ifindex, socket.inet_pton(socket.AF_INET, arrival.local), bytes(4))
-            ancillary = [(socket.IPPROTO_IP, IP_PKTINFO, source), (socket.IPPROTO_IP, socket.IP_TTL, _INT.pack(ttl))]
+            source = PKTINFO4.pack(arrival.ifindex, socket.inet_pton(socket.AF_INET, arrival.local), bytes(4))
+            ancillary = [(socket.IPPROTO_IP, IP_PKTINFO, source), (socket.IPPROTO_IP, socket.IP_TTL, INT.pack(ttl))]
         with contextlib.suppress(OSError):
             self.sock.sendmsg([data], ancillary, 0, to)
 
@@ -215,11 +202,10 @@ def receive_stamped(sock: socket.socket) -> tuple[bytes, tuple[Any, ...], Instan
     data, ancillary, _, source = sock.recvmsg(_PACKET_MAX, _ANCILLARY_MAX)
     now = monotonic_us()
     at = now
-    for level, kind, value in ancillary:
-        if kind == SO_TIMESTAMPNS and level == socket.SOL_SOCKET:
-            seconds, nanoseconds = _TIMESPEC.unpack(value)
-            age_us = (time.time_ns() - (seconds * 1_000_000_000 + nanoseconds)) // 1000
-            at = now - age_us if 0 <= age_us < SECOND else now
+    stamp = stamp_ns(ancillary)
+    if stamp is not None:
+        age_us = (time.time_ns() - stamp) // 1000
+        at = now - age_us if 0 <= age_us < SECOND else now
     return data, source, at
 
 
@@ -237,24 +223,28 @@ class SourcePorts:
                 yield port
 
 
-def open_pair(address: str, port: int, prefix: int, *, multihop: bool) -> tuple[Listener, ...]:
-    """The sockets of a control port: one for what carries a discriminator of ours, one for all other packets.
+def open_port(address: str, port: int, prefix: int, *, multihop: bool) -> tuple[Listener, ...]:
+    """The sockets of a control port: for what is steady, what else is known, and strangers' (``Kind``).
 
-    The kernel tells them apart (SO_ATTACH_REUSEPORT_CBPF), so that a flood of a stranger fills the other's queue and
-    not that of live sessions: a discriminator of ours has ``prefix`` in its upper DISCRIMINATOR_PREFIX_BITS, and a
-    single-hop packet has a TTL of 255. Where the kernel knows no such filter there is one socket for all.
+    The kernel tells them apart (SO_ATTACH_REUSEPORT_CBPF). A flood of a stranger fills the queue of its own, and what
+    changes a session's state need not wait behind what does not: a discriminator of ours has ``prefix`` in its upper
+    DISCRIMINATOR_PREFIX_BITS, and a single-hop packet has a TTL of 255. Where the kernel knows no such filter there is
+    one socket for all.
 
     Raises OSError as ``Listener.open``.
     """
     # Without SO_REUSEPORT first: another daemon on this port must not be robbed of its packets unnoticed.
     Listener.open(address, port).sock.close()
-    program = _sorting(prefix, None if multihop else (7 if ":" in address else 8))
+    # In the order of the filter's words. What a multihop packet's TTL has to be differs from session to session, and is
+    # looked at here.
+    kinds = [Kind.STRANGER, Kind.KNOWN] if multihop else [Kind.STRANGER, Kind.KNOWN, Kind.STEADY]
+    ttl_at = 7 if ":" in address else 8
+    program = _sorting(prefix, ttl_at=None if multihop else ttl_at, steady=len(kinds) - 1)
     listeners: list[Listener] = []
     try:
-        # In the order of the filter's words: 0, 1.
-        listeners.append(Listener.open(address, port, kind=Kind.STRANGER, shared=True, program=program))
-        listeners.append(Listener.open(address, port, shared=True))
-        listeners[-1].filtered = True
+        for kind in kinds:
+            first = b"" if listeners else program
+            listeners.append(Listener.open(address, port, kind=kind, shared=True, program=first))
     except OSError:
         for listener in listeners:
             listener.sock.close()
@@ -264,12 +254,26 @@ def open_pair(address: str, port: int, prefix: int, *, multihop: bool) -> tuple[
     return tuple(listeners)
 
 
-def _sorting(prefix: int, ttl_at: int | None) -> bytes:
-    """A classic BPF program over the UDP payload: 1 for a packet of a known session, else 0; 0 for short ones too."""
-    of_header = [] if ttl_at is None else [(0x30, 0, 0, SKF_NET_OFF + ttl_at), (0x15, 0, 4, SINGLE_HOP_TTL)]
-    your_discriminator = [(0x20, 0, 0, 8), (0x74, 0, 0, 32 - DISCRIMINATOR_PREFIX_BITS), (0x15, 0, 1, prefix)]
-    verdict = [(0x06, 0, 0, 1), (0x06, 0, 0, 0)]
-    return b"".join(_INSTRUCTION.pack(*instruction) for instruction in (*of_header, *your_discriminator, *verdict))
+def _sorting(prefix: int, *, ttl_at: int | None, steady: int) -> bytes:
+    """A classic BPF program over the UDP payload, whose result is the number of a socket.
+
+    0 for a packet that cannot be a session's, short ones too; ``steady`` for an Up without Poll and Final; 1 for the
+    others. ``ttl_at``: where the network header has the TTL, if it is to be 255.
+    """
+    load_word, load_octet, shift_right, mask, equals, result = 0x20, 0x30, 0x74, 0x54, 0x15, 0x06
+    of_header = [] if ttl_at is None else [(load_octet, 0, 0, SKF_NET_OFF + ttl_at), (equals, 0, 8, SINGLE_HOP_TTL)]
+    of_payload = [
+        (load_word, 0, 0, 8),  # Your Discriminator
+        (shift_right, 0, 0, 32 - DISCRIMINATOR_PREFIX_BITS),
+        (equals, 0, 5, prefix),
+        (load_octet, 0, 0, 1),
+        (mask, 0, 0, 0xF0),  # State, Poll, Final
+        (equals, 1, 0, 0xC0),
+        (result, 0, 0, 1),
+        (result, 0, 0, steady),
+        (result, 0, 0, 0),
+    ]
+    return b"".join(_INSTRUCTION.pack(*instruction) for instruction in (*of_header, *of_payload))
 
 
 def open_sender(

@@ -18,15 +18,31 @@ FIRST_TX_WITHIN_US: Micros = 50 * TICK_US
 """A session's first packet goes out at random within this time; longer where there are many (``Worker``)."""
 
 
-def jittered(interval_us: Micros, detect_mult: int, rng: Random) -> Micros:
-    """One transmission's delay: the interval less 0–25 %, with Detect Mult 1 less 10–25 % (§6.8.7).
+TICK_MAX_US: Micros = 50 * TICK_US
 
-    The shell fires up to a tick late; the draw leaves room for it, so that the wire keeps to the interval too.
+
+def tick_us(interval_us: Micros, detect_mult: int) -> Micros:
+    """How far apart a busy worker's looks may be with sessions of this interval: most of the jitter's window."""
+    part = interval_us // 8 if detect_mult == 1 else interval_us // 5
+    return min(max(part, TICK_US), TICK_MAX_US)
+
+
+def jitter(interval_us: Micros, detect_mult: int, late_us: Micros) -> tuple[Micros, Micros]:
+    """The least delay to the next transmission, and below how much more is drawn on top of it (1: nothing).
+
+    §6.8.7: the interval less 0–25 %, with Detect Mult 1 less 10–25 %. The shell is up to ``late_us`` late; the draw
+    leaves room for that, so that the wire keeps to the interval too.
     """
     ceiling = interval_us * 9 // 10 if detect_mult == 1 else interval_us
     floor = interval_us * 3 // 4
+    return floor, max(0, ceiling - late_us - floor) + 1
+
+
+def jittered(interval_us: Micros, detect_mult: int, rng: Random, late_us: Micros) -> Micros:
+    """One transmission's delay (``jitter``)."""
+    floor_us, window_us = jitter(interval_us, detect_mult, late_us)
     # Not randint, which costs five times as much: this is drawn for every packet.
-    return floor + int(rng.random() * (max(floor, ceiling - TICK_US) - floor + 1))
+    return floor_us + int(rng.random() * window_us)
 
 
 def detection_time(remote_detect_mult: int, required_min_rx_us: Micros, remote_desired_min_tx_us: Micros) -> Micros:

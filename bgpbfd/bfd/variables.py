@@ -8,7 +8,7 @@ from bgpbfd.bfd.auth import Authenticator
 from bgpbfd.bfd.echo import Echo
 from bgpbfd.bfd.protocol import Settings
 from bgpbfd.bfd.states import Transition
-from bgpbfd.bfd.timers import FIRST_TX_WITHIN_US, SLOW_TX_US
+from bgpbfd.bfd.timers import FIRST_TX_WITHIN_US, SLOW_TX_US, TICK_US, tick_us
 from bgpbfd.core import Instant, Micros
 from bgpbfd.wire.iana import BfdDiag, BfdState
 
@@ -18,7 +18,8 @@ class Variables:
 
     ``desired_min_tx_us`` and ``required_min_rx_us`` are what our packets say; ``tx_in_force_us`` and
     ``rx_in_force_us`` what is reckoned with, which differs while a poll is under way (§6.8.3). ``first_tx_within_us``:
-    a host's sessions do not all speak in the same instant of its start.
+    a host's sessions do not all speak in the same instant of its start. ``ticked``: the shell goes by the tick, which
+    the jitter has to allow for.
     """
 
     __slots__ = (
@@ -66,6 +67,7 @@ class Variables:
         "settings",
         "since",
         "state",
+        "ticked",
         "transmit_interval_us",
         "tx_due",
         "tx_in_force_us",
@@ -111,6 +113,7 @@ class Variables:
         self._poll_rests = False
         self._poll_rests_until: Instant = 0
         self._excused_at: Instant = 0
+        self.ticked = False
         self._stall_us: Micros = 0
         self._stall_at: Instant = 0
         self._packet: bytes | None = None
@@ -139,6 +142,11 @@ class Variables:
         if self.settings.demand and self.demand_in_force:
             return self.settings.detect_mult * self.transmit_interval_us
         return self.detection_time_us
+
+    @property
+    def late_us(self) -> Micros:
+        """By how much the shell may be late to a transmission."""
+        return TICK_US + (tick_us(self.transmit_interval_us, self.settings.detect_mult) if self.ticked else 0)
 
     def discard(self, reason: str) -> None:
         self.discards[reason] = self.discards.get(reason, 0) + 1

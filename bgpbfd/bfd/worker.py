@@ -19,7 +19,6 @@ import select
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 from random import Random
 
@@ -48,7 +47,7 @@ from bgpbfd.bfd.protocol import (
 )
 from bgpbfd.bfd.session import Session
 from bgpbfd.bfd.sockets import monotonic_us
-from bgpbfd.bfd.timers import FIRST_TX_WITHIN_US, TICK_US
+from bgpbfd.bfd.timers import FIRST_TX_WITHIN_US
 from bgpbfd.bfd.traffic import Traffic
 from bgpbfd.core import MILLISECOND, SECOND, Instant, Micros
 
@@ -61,7 +60,6 @@ NICE = -10
 SESSIONS_MAX = 15_000  # each has a source port of its own: RFC 5881 §4 leaves 16,384
 FIRST_TX_EACH_US: Micros = 3 * MILLISECOND
 FIRST_TX_MAX_US: Micros = 5 * SECOND
-BUSY = 8  # packets in one turn of the loop: from here on the loop goes by the tick
 
 
 class Worker:
@@ -91,11 +89,7 @@ class Worker:
         self._later(monotonic_us() + RETRY_US, self._housekeeping)
         while self._running:
             self._flush()
-            if self._traffic.handled >= BUSY:
-                # A wake-up costs more than a packet. At this rate they are waited for together, as network drivers do.
-                time.sleep(TICK_US / SECOND)
-            self._traffic.handled = 0
-            for fd, _ in self._epoll.poll(self._timeout()):
+            for fd, _ in self._wait():
                 if fd == self._channel.fileno():
                     self._read_commands()
                 else:
@@ -103,16 +97,22 @@ class Worker:
             now = monotonic_us()
             while self._timers and self._timers[0][0] <= now:
                 heapq.heappop(self._timers)[2](now)
-            self._traffic.run_deadlines(now)
+            self._traffic.turn(now)
         self._flush()
 
-    def _timeout(self) -> float:
-        """Seconds to wait; the epoll rounds up to its grain of 1 ms."""
+    def _wait(self) -> list[tuple[int, int]]:
+        """What the epoll tells of, until the next deadline.
+
+        Its own wait has a grain of 1 ms, by which a verdict would be late; select(2) has one of 1 µs.
+        """
         at = self._timers[0][0]
         deadline = self._traffic.next_deadline()
         if deadline is not None and deadline < at:
             at = deadline
-        return max(0, at - monotonic_us()) / 1_000_000
+        left = at - monotonic_us()
+        if left > 0 and not select.select([self._epoll], [], [], left / SECOND)[0]:
+            return []
+        return self._epoll.poll(0)
 
     def _later(self, at: Instant, call: Callable[[Instant], None]) -> None:
         self._sequence += 1

@@ -20,10 +20,11 @@ from bgpbfd.bfd.demux import Arrival, Demultiplexer
 from bgpbfd.bfd.protocol import Settings
 from bgpbfd.bfd.session import Session
 from bgpbfd.bfd.states import Action, Transition, Transmit, TransmitEcho
-from bgpbfd.bfd.timers import TICK_US
+from bgpbfd.bfd.timers import LAG_US, TICK_US
 from bgpbfd.core import SECOND
 from bgpbfd.wire.bfd import ControlPacket
 from bgpbfd.wire.iana import BfdState
+from tests.unit.bfd.bfd_pulse import PulseShell
 
 MS = 1000
 
@@ -50,6 +51,7 @@ class Node:
     ifindex: int | None = None
     discriminator: int = 0
     session: Session = field(init=False)
+    shell: PulseShell = field(init=False)
     demux: Demultiplexer[Node] = field(init=False)
     transitions: list[Transition] = field(default_factory=list)
     heard_by: set[int] = field(default_factory=set)
@@ -66,6 +68,7 @@ class Node:
     def restart(self, now: int) -> None:
         self.discriminator = self.rng.randint(1, 2**32 - 1)
         self.session = Session(local_discriminator=self.discriminator, settings=self.timers, rng=self.rng, now=now)
+        self.shell = PulseShell(self.session)
         self.demux = Demultiplexer()
         self.remote = "peer"
         self.demux.add(self)
@@ -74,6 +77,9 @@ class Node:
     @property
     def minimum_ttl(self) -> int:
         return 255
+
+    def discard(self, reason: str) -> None:
+        self.session.discard(reason)
 
 
 class Simulation:
@@ -98,8 +104,11 @@ class Simulation:
             self.sequence += 1
             heapq.heappush(self.flying, (at, self.sequence, to, kind, data))
 
-    def act(self, index: int, actions: list[Action], cause: ControlPacket | None) -> None:
+    def act(self, index: int, actions: list[Action], cause: ControlPacket | None, *, told: bool = True) -> None:
+        """``told``: the session heard of something; else it came to a deadline of its own."""
         node = self.nodes[index]
+        if told:
+            node.shell.arm()
         for action in actions:
             if isinstance(action, Transmit):
                 self.carry(1 - index, action.data)
@@ -128,7 +137,7 @@ class Simulation:
         while True:
             candidates: list[tuple[int, int, int]] = []
             for index, node in enumerate(self.nodes):
-                deadline = node.session.next_deadline()
+                deadline = node.shell.next_at()
                 # By when each is due, though the clock may be past that: a turn of the one is no delay of the other.
                 if node.waiting:
                     candidates.append((node.stalled_until, 1, index))
@@ -157,11 +166,7 @@ class Simulation:
         for at, kind, data in list(node.waiting):
             self.hand_in(index, kind, data, at)
         node.waiting.clear()
-        deadline = node.session.next_deadline()
-        if deadline is not None and deadline <= moment:
-            # As the worker does: the short way where it is one.
-            packet = node.session.transmit_steady(moment)
-            self.act(index, node.session.wake(moment) if packet is None else [Transmit(packet)], None)
+        self.act(index, node.shell.turn(moment, LAG_US), None, told=False)
 
     def land(self) -> None:
         at, _, to, kind, data = heapq.heappop(self.flying)

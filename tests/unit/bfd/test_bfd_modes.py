@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from bgpbfd.bfd.echo import Echo, echo_discriminator
 from bgpbfd.bfd.protocol import Settings
-from bgpbfd.bfd.session import Session
 from bgpbfd.bfd.states import Action, Transmit
+from bgpbfd.bfd.timers import LAG_US
 from bgpbfd.bfd.variables import Variables
+from bgpbfd.bfd.wheel import GRAIN_US
 from bgpbfd.core import SECOND
 from bgpbfd.wire.bfd import ControlPacket, push_control
+from tests.unit.bfd.bfd_pulse import PulseShell
 
 DEMAND = msgspec.structs.replace(FAST, demand=True)
 ECHO = msgspec.structs.replace(FAST, echo_tx_us=20 * MS, required_min_echo_rx_us=30 * MS)
@@ -304,29 +306,40 @@ STEPS = st.lists(
         st.tuples(st.just("hear"), st.sampled_from([{}, {"poll": True}, {"final": True}, {"demand": True}])),
         st.tuples(st.just("state"), st.sampled_from([DOWN, INIT, UP])),
         st.tuples(st.just("change"), st.sampled_from([FAST, DEMAND, ECHO])),
-        st.tuples(st.just("pass"), st.integers(0, 200 * MS)),
+        st.tuples(st.just("pass"), st.integers(0, 400 * MS)),
     ),
     max_size=30,
 )
 
 
-def _without_short_way(session: Session, now: int) -> list[Action]:
-    return session.wake(now)
+class ByRules:
+    """Every deadline goes to ``Session.wake``."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.session = bench.session
+
+    def arm(self) -> None:
+        """The session was told something."""
+
+    def turn(self, now: int, late_us: int) -> list[Action]:
+        deadline = self.session.next_deadline()
+        return [] if deadline is None or deadline > now else self.session.wake(now)
 
 
-def _with_short_way(session: Session, now: int) -> list[Action]:
-    packet = session.transmit_steady(now)
-    return session.wake(now) if packet is None else [Transmit(packet)]
-
-
-@settings(max_examples=150, deadline=None)
-@given(STEPS, st.integers(0, 1000))
-def test_the_short_way_of_sending_is_the_long_one(steps: list[tuple[str, object]], seed: int) -> None:
+@settings(max_examples=400, deadline=None)
+@given(STEPS, st.integers(0, 1000), st.booleans(), st.integers(1, 20))
+def test_the_short_way_of_sending_is_the_long_one(
+    steps: list[tuple[str, object]], seed: int, ticked: bool, grains_a_turn: int
+) -> None:
     """Same random numbers, same events: the same packets at the same times, and the same session in the end."""
     benches = Bench(seed=seed).up(), Bench(seed=seed).up()
+    for bench in benches:
+        bench.now -= bench.now % GRAIN_US
+        bench.session.ticked = ticked
+    shells = PulseShell(benches[0].session), ByRules(benches[1])
     for kind, value in steps:
         outcomes = []
-        for bench, wake in zip(benches, (_with_short_way, _without_short_way), strict=True):
+        for bench, shell in zip(benches, shells, strict=True):
             sent: list[object] = []
             if kind == "hear":
                 assert isinstance(value, dict)
@@ -339,10 +352,11 @@ def test_the_short_way_of_sending_is_the_long_one(steps: list[tuple[str, object]
             else:
                 assert isinstance(value, int)
                 end = bench.now + value
-                while (deadline := bench.session.next_deadline()) is not None and deadline <= end:
-                    bench.now = max(bench.now, deadline)
-                    sent.append((bench.now, bench.take(wake(bench.session, bench.now))))
-                bench.now = end
+                while bench.now < end:
+                    bench.now += grains_a_turn * GRAIN_US
+                    if packets := bench.take(shell.turn(bench.now, LAG_US)):
+                        sent.append((bench.now, packets))
+            shell.arm()
             outcomes.append((sent, bench.transitions))
         assert outcomes[0] == outcomes[1]
     names = [name for name in Variables.__slots__ if name not in {"rng", "auth", "echo"}]
@@ -355,9 +369,12 @@ def test_the_short_way_is_taken_at_all() -> None:
     bench = settled()
     due = bench.session.tx_due
     assert due is not None
-    assert bench.session.transmit_steady(due - 1) is None
-    packet = bench.session.transmit_steady(due)
-    assert packet is not None
+    shell = PulseShell(bench.session)
+    assert shell.turn(due - 1, LAG_US) == []
+    [action] = shell.turn(due + GRAIN_US, LAG_US)
+    assert shell.short == 1
+    assert isinstance(action, Transmit)
+    packet = action.data
     assert packet == push_control(
         ControlPacket(
             state=UP,
@@ -368,4 +385,3 @@ def test_the_short_way_is_taken_at_all() -> None:
             required_min_rx_us=50 * MS,
         )
     )
-    assert bench.session.transmit_steady(bench.session.tx_due or 0) is None or bench.session.state is UP
