@@ -117,6 +117,7 @@ class _Daemon:
             recorder=recorder,
         )
         connections.sink = engine
+        connections.before_reads(link.hear)
         operations = Operations(engine, self._load)
         api = ApiServer(operations, [str(address) for address in self._config.api_socket], self._config.api.unix_mode)
         operations.on_reload(lambda config: self._follow(config, api, hooks))

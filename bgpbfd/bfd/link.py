@@ -310,6 +310,10 @@ class BfdLink:
 
     # -- events ----------------------------------------------------------------------------------------------
 
+    def hear(self) -> None:
+        """Take in what the worker has said by now, ahead of the loop: before work that can wait a little longer."""
+        self._on_readable()
+
     def _on_readable(self) -> None:
         for _ in range(EVENTS_A_TURN):
             if self._sock is None:

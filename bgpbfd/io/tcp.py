@@ -18,6 +18,7 @@ import errno
 import logging
 import socket
 from collections import Counter
+from collections.abc import Callable
 from typing import Protocol
 
 from bgpbfd.bgp.events import ConnId, Endpoint
@@ -171,6 +172,10 @@ class TcpShell:
         self._tasks: set[asyncio.Task[None]] = set()
         self._resume_accepting: dict[socket.socket, asyncio.TimerHandle] = {}
         self._closed = False
+
+    def before_reads(self, call: Callable[[], None]) -> None:
+        """``call`` this each time before what a neighbor sent is worked on: what must not wait for that."""
+        self.turns.first = call
 
     def set_keys(self, keys: tuple[TcpKey, ...]) -> None:
         self._passwords.set(keys)

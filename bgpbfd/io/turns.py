@@ -2,7 +2,8 @@
 
 A neighbor that sends a full table keeps this process busy for seconds, and several may do so at once. In between a BFD
 Down has to get its Cease out. So what is read when the turn's time is up waits, and its connection is not read from
-meanwhile; in the next turns those that wait come first, in their order, each for one read.
+meanwhile; in the next turns those that wait come first, in their order, each for one read. Before each read is worked
+on, ``first`` is called: the loop would hear of what happened meanwhile only after all that it has found to be read.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Turns(Generic[R]):
         self._spent: Micros = 0
         self._waiting: deque[tuple[R, bytes]] = deque()
         self._scheduled = False
+        self.first: Callable[[], None] = _nothing
 
     def received(self, reader: R, data: bytes) -> None:
         """Deliver ``data`` now, or in one of the next turns; until then ``reader`` is paused.
@@ -71,8 +73,13 @@ class Turns(Generic[R]):
         if not self._scheduled:  # what is scheduled in one turn is called first in the next
             self._scheduled = True
             self._loop.call_soon(self._next_turn)
+        self.first()
         began = self._clock.now()
         try:
             self._deliver(reader, data)
         finally:
             self._spent += self._clock.now() - began
+
+
+def _nothing() -> None:
+    return None

@@ -44,7 +44,7 @@ from bgpbfd.wire.multiprotocol import (
 from bgpbfd.wire.nlri import NlriError, pull_paths, pull_prefixes
 from bgpbfd.wire.received import Attributes, Reading, ReceivedAttributes, pull_regular, read_out
 
-CACHE_LIMIT = 1 << 14  # distinct attribute blocks kept a session; they are forgotten all at once, which takes its time
+CACHE_LIMIT = 1 << 12  # distinct attribute blocks kept a session; they are forgotten all at once, which takes its time
 
 
 # Structs where dataclasses would do: of these a full table makes several a message, in a third of the time. gc=False:
