@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import repeat
 
+from bgpbfd.core import Family
 from bgpbfd.rib.adj_in import AnyTable
-from bgpbfd.rib.importing import Judgement
+from bgpbfd.rib.importing import Judgement, kept
 from bgpbfd.rib.select import Path, PathWithId, PeerInfo, best_path
 from bgpbfd.wire.update import Unreach, Update
 
@@ -26,9 +27,9 @@ def only_withdrawn(unreach: Unreach, update: Update) -> tuple[list[bytes], list[
     return [item for item, _ in left], [path_id for _, path_id in left]
 
 
-def judged(old: Path, info: PeerInfo, judgement: Judgement) -> Path:
+def judged(old: Path, info: PeerInfo, judgement: Judgement, family: Family, nlri: bytes) -> Path:
     """The same path in the light of another ``info``; as old and as fresh."""
-    in_force, outcome = judgement
+    in_force, outcome = kept(judgement, old.as_received, info, family, nlri), judgement[1]
     if old.path_id is None:
         return Path(old.peer, info, in_force, old.received_at, outcome, old.epoch)
     return PathWithId(old.peer, info, in_force, old.received_at, outcome, old.epoch, old.path_id)

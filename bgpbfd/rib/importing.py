@@ -17,6 +17,7 @@ RFC 7999: a path with BLACKHOLE is like any other here; that it is not passed on
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeAlias
@@ -26,7 +27,7 @@ from bgpbfd.policy.policy import Facts
 from bgpbfd.rib.select import Outcome, PeerInfo
 from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.iana import BgpRole, WellKnownCommunity
-from bgpbfd.wire.received import Attributes, ReceivedAttributes, read_out
+from bgpbfd.wire.received import Attributes, Kept, Reading, ReceivedAttributes, read_out
 
 GRACEFUL_SHUTDOWN = int(WellKnownCommunity.GRACEFUL_SHUTDOWN)  # RFC 8326 §5
 GRACEFUL_SHUTDOWN_LOCAL_PREF = 0  # §4.1: RECOMMENDED
@@ -36,7 +37,7 @@ Judgement: TypeAlias = tuple[Attributes, Outcome | None]
 
 _IPV6_LOOPBACK = bytes(15) + b"\x01"
 _UNSPECIFIED_IPV6 = bytes(16)
-_CACHE_LIMIT = 1 << 12  # distinct attributes whose judgement is kept, a peer
+_CACHE_LIMIT = 1 << 10  # distinct attributes whose judgement is kept, a peer
 
 
 _NOT_READ = PathAttributes()  # for a policy that does not look at attributes
@@ -54,7 +55,7 @@ class Importer:
         roles = info.role is not None and info.external
         self._plain = policy is None and not roles
         self._blind = not roles and (policy is None or not policy.depends_on_attributes)
-        self._facts = Facts("peer", info.names, info.local_asn)
+        self._facts = _facts(info)
         # Where none of these is, there is no loop and no GRACEFUL_SHUTDOWN. ORIGINATOR_ID and CLUSTER_LIST do not come
         # from external peers (RFC 7606 §7.9, §7.10).
         numbers = [GRACEFUL_SHUTDOWN, info.local_asn]
@@ -72,22 +73,37 @@ class Importer:
         key = (id(received), family)
         hit = self._known.get(key)
         if hit is None or hit[0] is not received:
-            attributes, reason = self._by_rule(read_out(received), family)
-            judgement = None if self.by_prefix else self._by_policy(received, attributes, reason, family, nlri)
+            attributes, reason = _by_rule(read_out(received), self.info, family)
+            judgement = None
+            if not self.by_prefix:
+                judgement = _by_policy(received, attributes, reason, self.info, self._facts, family, nlri)
             if len(self._known) >= _CACHE_LIMIT:
                 self._known.clear()
             hit = self._known[key] = (received, attributes, reason, judgement)
         _, attributes, reason, judgement = hit
-        return judgement or self._by_policy(received, attributes, reason, family, nlri)
+        return judgement or _by_policy(received, attributes, reason, self.info, self._facts, family, nlri)
 
     def groups(
         self, received: Attributes, family: Family, nlri: Iterable[bytes]
     ) -> list[tuple[Judgement, list[bytes]]]:
         """``nlri`` by the judgement that they get; attributes that are equal are one object in the answer."""
+        if self._blind and self._unsuspicious(received, family) and self.info.policy is not None:
+            evaluate, facts = self.info.policy.evaluate, self._facts
+            blind: dict[tuple[bool, str], list[bytes]] = {}
+            for item in nlri:
+                accepted, _, why = evaluate(_NOT_READ, family, item, facts)
+                key = accepted, why
+                if key in blind:
+                    blind[key].append(item)
+                else:
+                    blind[key] = [item]
+            return [
+                ((received, Outcome(received, None if accepted else why, why)), items)
+                for (accepted, why), items in blind.items()
+            ]
         groups: dict[tuple[object, ...], tuple[Judgement, list[bytes]]] = {}
-        judge = self._by_blind_policy if self._blind and self._unsuspicious(received, family) else self.judge
         for item in nlri:
-            judgement = judge(received, family, item)
+            judgement = self.judge(received, family, item)
             groups.setdefault(identity(judgement), (judgement, []))[1].append(item)
         return list(groups.values())
 
@@ -115,40 +131,91 @@ class Importer:
         accepted, _, why = policy.evaluate(_NOT_READ, family, nlri, self._facts)
         return received, Outcome(received, None if accepted else why, why)
 
-    def _by_rule(self, received: PathAttributes, family: Family) -> tuple[PathAttributes, str | None]:
-        info = self.info
-        reason = unusable(received, info, family)
-        if reason is not None or info.role is None or not info.external or family.safi != SAFI_UNICAST:
-            return received, reason
-        if received.only_to_customer is None and info.role in _FROM_ABOVE:
-            # RFC 9234 §5: what a Provider, a Peer or an RS sends may go on to Customers only
-            return replace(received, only_to_customer=info.remote_asn), None
-        return received, _leak(received, info, info.role)
 
-    def _by_policy(
-        self, received: Attributes, attributes: PathAttributes, reason: str | None, family: Family, nlri: bytes
-    ) -> Judgement:
-        """``attributes``: what the rules made of it."""
-        policy = self.info.policy
-        if reason is not None or policy is None:
-            return self._shut_down(received, attributes, reason, None)
-        verdict = policy.evaluate(attributes, family, nlri, self._facts)
-        if not verdict.accepted:
-            return _as_kept(received, attributes), Outcome(received, verdict.reason, verdict.reason)
-        return self._shut_down(received, verdict.attributes, None, verdict.reason)
+class Revised(Kept, frozen=True, eq=False, gc=False):
+    """Attributes that our rules or the import policy changed: worked out again when somebody asks.
 
-    def _shut_down(
-        self, received: Attributes, attributes: PathAttributes, reason: str | None, why: str | None
-    ) -> Judgement:
-        if GRACEFUL_SHUTDOWN in attributes.communities and self.info.external:
-            attributes = replace(attributes, local_pref=GRACEFUL_SHUTDOWN_LOCAL_PREF)
-        in_force = _as_kept(received, attributes)
-        if in_force is received and reason is None and why is None:
-            return received, None
-        return in_force, Outcome(received, reason, why)
+    What was received is kept anyway, and it and ``info`` say all; a full table of changed attributes would take more
+    memory than all the rest of it. ``nlri``: one of those that were judged alike.
+    """
+
+    received: ReceivedAttributes
+    info: PeerInfo
+    family: Family
+    nlri: bytes
+
+    def read_out(self) -> PathAttributes:
+        received = self.received
+        known = received.block, received.next_hop, received.reading, received.form
+        return _revised(*known, self.info, self.family, self.nlri)
 
 
-def _as_kept(received: Attributes, attributes: PathAttributes) -> Attributes:
+def kept(judgement: Judgement, received: Attributes, info: PeerInfo, family: Family, nlri: bytes) -> Attributes:
+    """The attributes in force as they are to be kept; ``judgement`` is of ``received`` by ``info``, for ``nlri``."""
+    in_force = judgement[0]
+    if type(received) is ReceivedAttributes and in_force is not received:
+        return Revised(received, info, family, nlri)
+    return in_force
+
+
+@functools.lru_cache(_CACHE_LIMIT)
+def _revised(
+    block: bytes, next_hop: bytes | None, reading: Reading, form: int, info: PeerInfo, family: Family, nlri: bytes
+) -> PathAttributes:
+    received = ReceivedAttributes(block, next_hop, reading, form)
+    return read_out(_judged(received, info, _facts(info), family, nlri)[0])
+
+
+def _facts(info: PeerInfo) -> Facts:
+    return Facts("peer", info.names, info.local_asn)
+
+
+def _judged(received: Attributes, info: PeerInfo, facts: Facts, family: Family, nlri: bytes) -> Judgement:
+    attributes, reason = _by_rule(read_out(received), info, family)
+    return _by_policy(received, attributes, reason, info, facts, family, nlri)
+
+
+def _by_rule(received: PathAttributes, info: PeerInfo, family: Family) -> tuple[PathAttributes, str | None]:
+    reason = unusable(received, info, family)
+    if reason is not None or info.role is None or not info.external or family.safi != SAFI_UNICAST:
+        return received, reason
+    if received.only_to_customer is None and info.role in _FROM_ABOVE:
+        # RFC 9234 §5: what a Provider, a Peer or an RS sends may go on to Customers only
+        return replace(received, only_to_customer=info.remote_asn), None
+    return received, _leak(received, info, info.role)
+
+
+def _by_policy(
+    received: Attributes,
+    attributes: PathAttributes,
+    reason: str | None,
+    info: PeerInfo,
+    facts: Facts,
+    family: Family,
+    nlri: bytes,
+) -> Judgement:
+    """``attributes``: what the rules made of ``received``."""
+    policy = info.policy
+    if reason is not None or policy is None:
+        return _shut_down(received, attributes, reason, None, info)
+    verdict = policy.evaluate(attributes, family, nlri, facts)
+    if not verdict.accepted:
+        return _unless_changed(received, attributes), Outcome(received, verdict.reason, verdict.reason)
+    return _shut_down(received, verdict.attributes, None, verdict.reason, info)
+
+
+def _shut_down(
+    received: Attributes, attributes: PathAttributes, reason: str | None, why: str | None, info: PeerInfo
+) -> Judgement:
+    if GRACEFUL_SHUTDOWN in attributes.communities and info.external:
+        attributes = replace(attributes, local_pref=GRACEFUL_SHUTDOWN_LOCAL_PREF)
+    in_force = _unless_changed(received, attributes)
+    if in_force is received and reason is None and why is None:
+        return received, None
+    return in_force, Outcome(received, reason, why)
+
+
+def _unless_changed(received: Attributes, attributes: PathAttributes) -> Attributes:
     """``received`` where ``attributes`` is what was read out of it."""
     return received if attributes is read_out(received) else attributes
 

@@ -22,7 +22,7 @@ from typing import TypeAlias
 from bgpbfd.core import Family, Instant, PeerId
 from bgpbfd.rib.adj_in import SHARDS, AnyTable, PathsTable, Table
 from bgpbfd.rib.compare import alike, differ, judged, matters, only_withdrawn, paths_at, same
-from bgpbfd.rib.importing import Importer, Judgement, identity, unusable
+from bgpbfd.rib.importing import Importer, Judgement, identity, kept, unusable
 from bgpbfd.rib.learned import LearnedRoute, learned_route
 from bgpbfd.rib.select import Path, PathWithId, PeerInfo, best_path, in_order, neighbor_asn
 from bgpbfd.wire.update import Reach, Update
@@ -296,7 +296,7 @@ class Rib:
         changed: Changed | None,
     ) -> None:
         shards, epoch, family, received = table.shards, table.epoch, reach.family, reach.received
-        in_force, outcome = judgement
+        in_force, outcome = kept(judgement, received, info, family, nlri[0] if nlri else b""), judgement[1]
         path = Path(peer, info, in_force, now, outcome, epoch)
         table.changes += 1
         if changed is None:
@@ -369,7 +369,8 @@ class Rib:
             key = (path_id, received_at, *identity(said))
             path = made.get(key)
             if path is None:
-                path = made[key] = PathWithId(peer, info, said[0], received_at, said[1], epoch, path_id)
+                in_force = kept(said, received, info, family, item)
+                path = made[key] = PathWithId(peer, info, in_force, received_at, said[1], epoch, path_id)
             table.put(item, path)
         self._compare(family, before, changed)
 
@@ -422,7 +423,8 @@ class Rib:
                 part = made[(id(old) >> 6) % SHARDS]
                 found = part.get(key)
                 if found is None:
-                    new = judged(old, importer.info, said or importer.judge(old.as_received, family, nlri))
+                    said = said or importer.judge(old.as_received, family, nlri)
+                    new = judged(old, importer.info, said, family, nlri)
                     found = part[key] = new, alike(old, new)
                 new = found[0]
                 quiet = quiet and found[1]
