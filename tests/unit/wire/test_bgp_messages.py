@@ -549,3 +549,15 @@ def test_messages_that_nobody_took_are_there_the_next_time() -> None:
         assert message == (2, bytes(4))
         break
     assert list(reader.messages()) == [(2, bytes(5)), (4, b"")]
+
+
+@pytest.mark.parametrize(("at", "octet"), [(0, 0), (15, 0xFE), (17, 22), (17, 18), (16, 0x20), (18, 9)])
+def test_a_fault_in_the_midst_of_many_is_found(at: int, octet: int) -> None:
+    good = encode_message(2, bytes(10))
+    bad = good[:at] + bytes((octet,)) + good[at + 1 :]
+    reader = MessageReader()
+    reader.feed(good * 3 + bad + good)
+    with pytest.raises(NotificationError) as caught:
+        list(reader.messages())
+    assert (caught.value.code, caught.value.subcode, caught.value.data) == read_fault(bad)
+    assert reader.header() == bad[:HEADER_LENGTH]

@@ -181,3 +181,26 @@ def test_rfc4760_3_a_next_hop_of_mp_reach_nlri_is_part_of_what_is_compared() -> 
     assert received != one
     beside = ReceivedAttributes(encode_attributes(GOOD, asn4=True, with_next_hop=True), HOP, received.reading, 1)
     assert beside.with_next_hop(bytes(15) + b"\1") == one  # its NEXT_HOP counts for nothing
+
+
+def test_rfc8092_3_large_communities_that_may_come_twice_are_read_in_full() -> None:
+    block = encode_attributes(GOOD, asn4=True, with_next_hop=True)
+    reading = Reading(asn4=True, external=True)
+    before, after = block[:-7], block[-7:]  # ONLY_TO_CUSTOMER is the last, and comes after them
+    twice = encode_attribute(OPTIONAL | TRANSITIVE, _C.LARGE_COMMUNITIES, bytes(range(12)) * 2)
+    assert pull_regular(before + twice + after, reading, b"") is None
+    once = encode_attribute(OPTIONAL | TRANSITIVE, _C.LARGE_COMMUNITIES, bytes(range(12)))
+    assert pull_regular(before + once + after, reading, b"") is not None
+
+
+def test_what_was_written_in_two_ways_is_equal() -> None:
+    """The same AS_PATH with one length octet and with two, as FRR has it."""
+    block = encode_attributes(GOOD, asn4=True, with_next_hop=True)
+    at = block.index(bytes((TRANSITIVE, _C.AS_PATH)))
+    longer = block[:at] + bytes((block[at] | 0x10, _C.AS_PATH, 0)) + block[at + 2 :]
+    reading = Reading(asn4=True, external=True)
+    one, other = pull_regular(block, reading, b""), pull_regular(longer, reading, b"")
+    assert one is not None
+    assert other is not None
+    assert one == other
+    assert read_out(other) == GOOD
