@@ -1,0 +1,1 @@
+"""What the works stand on: figures and targets, the daemons under test, the report."""
