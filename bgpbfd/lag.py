@@ -1,8 +1,8 @@
 """How long a loop keeps waiting what it should see to: a histogram of the pauses of its turns.
 
 A turn's pause begins when the loop wakes, or when it should have woken for what was due then, and ends when it waits
-again: no packet, timer or request waits longer for the loop. It counts work in the turn as well as a host that gives the
-process no CPU, or somebody who stops it.
+again: no packet, timer or request waits longer for the loop. Its work counts, and a host that gives the process no CPU,
+or somebody who stops it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """``GET /metrics``: the state at the moment of asking, in the text format of Prometheus.
 
-Nothing is counted here. prometheus_client puts it into words in slices, so that a scrape of a thousand sessions holds the
-loop no longer than a few ms at a time; importing it takes 0.1 s, which is spent where metrics are wanted, and in a thread.
+Nothing is counted here. prometheus_client puts it into words in slices, so that a scrape of a thousand sessions holds
+the loop no longer than a few ms at a time. Importing it takes 0.1 s: only where metrics are wanted, and in a thread.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _bfd(sessions: list[BfdSnapshot]) -> _Gauge:
         multihop = "true" if session.multihop else "false"
         labels = (session.peer, report.local or "", report.interface or "", multihop)
         state = _STATES[report.state]
-        # One whose local address is the kernel's choice may have that of another: a series given twice spoils the scrape.
+        # A local address that is the kernel's choice may be another's as well: a series given twice spoils the scrape.
         states[labels] = min(states.get(labels, state), state)
     return _Gauge(
         "bgpbfd_bfd_session_state",

@@ -45,6 +45,7 @@ from bgpbfd.bfd.protocol import (
     StateChange,
     Unsolicited,
 )
+from bgpbfd.lag import LagHistogram
 from bgpbfd.wire.bfd import SINGLE_HOP_PORT
 
 HEARTBEAT_S = 1.0
