@@ -1,32 +1,30 @@
 """``GET /metrics``: the state at the moment of asking, in the text format of Prometheus.
 
 Nothing is counted here. prometheus_client puts it into words in slices, so that a scrape of a thousand sessions holds
-the loop no longer than a few ms at a time. Importing it takes 0.1 s: only where metrics are wanted, and in a thread.
+the loop no longer than a few ms at a time. It takes 0.1 s to import: the server imports this module only where metrics are
+wanted, and in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
+
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import CollectorRegistry
 
 from bgpbfd import __version__
+from bgpbfd.bfd.states import STATE_NAMES
 from bgpbfd.control.snapshot import BfdSnapshot, NeighborSnapshot, Refused
 from bgpbfd.lag import BOUNDS_US, LagHistogram
-from bgpbfd.wire.iana import BfdState
-
-if TYPE_CHECKING:
-    from prometheus_client.metrics_core import Metric
 
 SLICE = 100
 """Samples put into words in one turn of the loop: about 1 ms."""
 
-_STATES = {state.name.lower().replace("_", "-"): int(state) for state in BfdState}
-
-Lags = Callable[[], Mapping[str, LagHistogram]]
-"""The histogram of each process by the label's value: main, bfd."""
+_STATE_NUMBERS = {name: int(state) for state, name in STATE_NAMES.items()}
 
 
 class Source(Protocol):
@@ -45,16 +43,8 @@ class _Gauge:
     samples: list[tuple[tuple[str, ...], float]]
 
 
-async def prepare() -> None:
-    """Import what a scrape needs."""
-    await asyncio.to_thread(importlib.import_module, "prometheus_client.exposition")
-
-
-async def scrape(source: Source, lags: Lags) -> tuple[str, list[bytes]]:
-    """The content type, and the text in pieces. Without the BFD worker's answer nothing is said of its sessions."""
-    await prepare()
-    from prometheus_client.exposition import CONTENT_TYPE_LATEST
-
+async def scrape(source: Source, lags: Callable[[], Mapping[str, LagHistogram]]) -> tuple[str, list[bytes]]:
+    """The content type, and the text in pieces. ``lags``: by process, "main" and "bfd". Without the BFD worker's answer nothing is said of its sessions."""
     gauges = _bgp(source.neighbors())
     await asyncio.sleep(0)
     answered = True
@@ -103,7 +93,7 @@ def _bfd(sessions: list[BfdSnapshot]) -> _Gauge:
             continue
         multihop = "true" if session.multihop else "false"
         labels = (session.peer, report.local or "", report.interface or "", multihop)
-        state = _STATES[report.state]
+        state = _STATE_NUMBERS[report.state]
         # A local address that is the kernel's choice may be another's as well: a series given twice spoils the scrape.
         states[labels] = min(states.get(labels, state), state)
     return _Gauge(
@@ -115,8 +105,6 @@ def _bfd(sessions: list[BfdSnapshot]) -> _Gauge:
 
 
 def _process_metrics(lags: Mapping[str, LagHistogram]) -> list[Metric]:
-    from prometheus_client.metrics_core import GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
-
     build = InfoMetricFamily("bgpbfd_build", "The daemon's version.", {"version": __version__})
     pauses = HistogramMetricFamily(
         "bgpbfd_loop_lag_seconds",
@@ -136,8 +124,6 @@ def _process_metrics(lags: Mapping[str, LagHistogram]) -> list[Metric]:
 
 
 def _gauge_text(gauge: _Gauge) -> Iterator[bytes]:
-    from prometheus_client.metrics_core import GaugeMetricFamily
-
     for start in range(0, max(1, len(gauge.samples)), SLICE):
         family = GaugeMetricFamily(gauge.name, gauge.text, labels=gauge.labels)
         for labels, value in gauge.samples[start : start + SLICE]:
@@ -158,9 +144,6 @@ class _Given:
 
 
 def _text(families: Iterable[Metric]) -> bytes:
-    from prometheus_client.exposition import generate_latest
-    from prometheus_client.registry import CollectorRegistry
-
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Given(families))
     return generate_latest(registry)

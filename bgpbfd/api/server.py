@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import errno
 import functools
+import importlib
 import ipaddress
 import logging
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +25,9 @@ import msgspec
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from bgpbfd.api import metrics as metrics_module
 from bgpbfd.api.methods import METHODS, Context, Engine, LongList
 from bgpbfd.api.rpc import dispatch_to_serializable
+from bgpbfd.lag import LagHistogram
 
 log = logging.getLogger("bgpbfd.api")
 _http_log = logging.getLogger("bgpbfd.api.http")
@@ -112,7 +113,7 @@ class ApiServer:
         unix_mode: int,
         *,
         metrics: bool = False,
-        lags: metrics_module.Lags = dict,
+        lags: Callable[[], Mapping[str, LagHistogram]] = dict,
         body_timeout_s: float = BODY_TIMEOUT_S,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
         idle_timeout_s: float = IDLE_TIMEOUT_S,
@@ -153,7 +154,7 @@ class ApiServer:
     async def reconfigure(self, sockets: list[str], unix_mode: int, *, metrics: bool = False) -> None:
         """Change to these sockets; those that stay are not touched. On ListenError the old ones all stay."""
         if metrics:
-            await metrics_module.prepare()
+            await asyncio.to_thread(importlib.import_module, "bgpbfd.api.metrics")  # slow: see there
         wanted = list(dict.fromkeys(sockets))
         opened: dict[str, _Listener] = {}
         try:
@@ -229,7 +230,9 @@ class ApiServer:
     async def _get_metrics(self, request: web.Request) -> web.StreamResponse:
         if not self._metrics:
             return await self._answer(request, 404, _failure(INVALID_REQUEST, "metrics are off: set [api] metrics"))
-        kind, pieces = await metrics_module.scrape(self._context.engine, self._lags)
+        from bgpbfd.api.metrics import scrape
+
+        kind, pieces = await scrape(self._context.engine, self._lags)
         return await self._answer(request, 200, *pieces, headers={"Content-Type": kind})
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
