@@ -31,7 +31,9 @@ from bgpbfd.core import SECOND
 from bgpbfd.io.driver import LoopTimers, SystemClock
 from bgpbfd.io.hooks import Hooks
 from bgpbfd.io.interfaces import SystemInterfaces
+from bgpbfd.io.selector import LagSelector
 from bgpbfd.io.tcp import TcpShell
+from bgpbfd.lag import LagHistogram
 
 _logger = logging.getLogger("bgpbfd.daemon")
 
@@ -59,7 +61,9 @@ def run(path: Path) -> int:
     log.configure(config.log.level, config.log.format)
     _hide_secrets(config)
     try:
-        return asyncio.run(_Daemon(path, config, hangups).run())
+        lag = LagHistogram()
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(LagSelector(lag))) as runner:
+            return runner.run(_Daemon(path, config, hangups, lag).run())
     finally:
         # The loop has given the signals back, and the rest is a matter of ms: none of them may spoil the exit code.
         for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
@@ -80,10 +84,11 @@ def _go_ahead_of_others() -> None:
 
 
 class _Daemon:
-    def __init__(self, path: Path, config: Config, hangups: list[int]) -> None:
+    def __init__(self, path: Path, config: Config, hangups: list[int], lag: LagHistogram) -> None:
         self._path = path
         self._config = config
         self._hangups = hangups
+        self._lag = lag
         self._stop = asyncio.Event()
         self._stop_reason = ""
         self._reload_wanted = asyncio.Event()
@@ -119,7 +124,13 @@ class _Daemon:
         connections.sink = engine
         connections.before_reads(link.hear)
         operations = Operations(engine, self._load)
-        api = ApiServer(operations, [str(address) for address in self._config.api_socket], self._config.api.unix_mode)
+        api = ApiServer(
+            operations,
+            [str(address) for address in self._config.api_socket],
+            self._config.api.unix_mode,
+            metrics=self._config.api.metrics,
+            lags=lambda: {"main": self._lag, "bfd": link.lag},
+        )
         operations.on_reload(lambda config: self._follow(config, api, hooks))
 
         recorder.add("start", f"bgpbfd {__version__} starts with {self._path}", clock.now())
@@ -208,7 +219,9 @@ class _Daemon:
 
     async def _follow(self, config: Config, api: ApiServer, hooks: Hooks) -> None:
         try:
-            await api.reconfigure([str(address) for address in config.api_socket], config.api.unix_mode)
+            await api.reconfigure(
+                [str(address) for address in config.api_socket], config.api.unix_mode, metrics=config.api.metrics
+            )
         except ListenError as error:
             raise Refused("api_socket", f"{error.name}: {error.reason}") from None
         log.configure(config.log.level, config.log.format)

@@ -1,4 +1,4 @@
-"""HTTP over Unix sockets and TCP: ``POST /`` is JSON-RPC 2.0, ``GET /healthz`` a short status.
+"""HTTP over Unix sockets and TCP: ``POST /`` is JSON-RPC 2.0, ``GET /healthz`` a short status, ``GET /metrics``.
 
 No client can hold the daemon up: heads, bodies and answers have time limits, connections and bodies are bounded,
 a batch lets the loop go after each of its calls. What a browser sends for some web page (it carries an Origin)
@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import errno
 import functools
+import importlib
 import ipaddress
 import logging
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from aiohttp.http import HttpProcessingError
 
 from bgpbfd.api.methods import METHODS, Context, Engine, LongList
 from bgpbfd.api.rpc import dispatch_to_serializable
+from bgpbfd.lag import LagHistogram
 
 log = logging.getLogger("bgpbfd.api")
 _http_log = logging.getLogger("bgpbfd.api.http")
@@ -110,6 +112,8 @@ class ApiServer:
         sockets: list[str],
         unix_mode: int,
         *,
+        metrics: bool = False,
+        lags: Callable[[], Mapping[str, LagHistogram]] = dict,
         body_timeout_s: float = BODY_TIMEOUT_S,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
         idle_timeout_s: float = IDLE_TIMEOUT_S,
@@ -117,6 +121,8 @@ class ApiServer:
         self._context = Context(engine)
         self._wanted = list(dict.fromkeys(sockets))
         self._unix_mode = unix_mode
+        self._metrics = metrics
+        self._lags = lags
         self._body_timeout_s = body_timeout_s
         self._answer_timeout_s = answer_timeout_s
         self._idle_timeout_s = idle_timeout_s
@@ -128,6 +134,7 @@ class ApiServer:
         app = web.Application(client_max_size=BODY_MAX)
         app.router.add_post("/", self._post)
         app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/metrics", self._get_metrics)
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -139,13 +146,15 @@ class ApiServer:
         )
         await self._runner.setup()
         try:
-            await self.reconfigure(self._wanted, self._unix_mode)
+            await self.reconfigure(self._wanted, self._unix_mode, metrics=self._metrics)
         except ListenError:
             await self.stop()
             raise
 
-    async def reconfigure(self, sockets: list[str], unix_mode: int) -> None:
+    async def reconfigure(self, sockets: list[str], unix_mode: int, *, metrics: bool = False) -> None:
         """Change to these sockets; those that stay are not touched. On ListenError the old ones all stay."""
+        if metrics:
+            await asyncio.to_thread(importlib.import_module, "bgpbfd.api.metrics")  # slow: see there
         wanted = list(dict.fromkeys(sockets))
         opened: dict[str, _Listener] = {}
         try:
@@ -168,6 +177,7 @@ class ApiServer:
         self._listeners |= opened
         self._wanted = wanted
         self._unix_mode = unix_mode
+        self._metrics = metrics
 
     async def stop(self) -> None:
         """Close every socket and connection, remove our files; answers under way get a second."""
@@ -217,6 +227,14 @@ class ApiServer:
         body = {"status": "ok", "neighbors": len(states), "established": states.count("established")}
         return await self._answer(request, 200, msgspec.json.encode(body))
 
+    async def _get_metrics(self, request: web.Request) -> web.StreamResponse:
+        if not self._metrics:
+            return await self._answer(request, 404, _failure(INVALID_REQUEST, "metrics are off: set [api] metrics"))
+        from bgpbfd.api.metrics import scrape
+
+        kind, pieces = await scrape(self._context.engine, self._lags)
+        return await self._answer(request, 200, *pieces, headers={"Content-Type": kind})
+
     async def _post(self, request: web.Request) -> web.StreamResponse:
         if "Origin" in request.headers:
             return await self._answer(request, 403, _failure(INVALID_REQUEST, "requests of web pages are refused"))
@@ -236,11 +254,14 @@ class ApiServer:
             return await self._answer(request, 500, _failure(-32603, "the daemon's log has the details"))
         return await self._answer(request, 200 if answer else 204, *answer)
 
-    async def _answer(self, request: web.Request, status: int, *pieces: bytes) -> web.StreamResponse:
-        """Send it, and drop a client that does not read it."""
-        response = web.StreamResponse(status=status)
+    async def _answer(
+        self, request: web.Request, status: int, *pieces: bytes, headers: dict[str, str] | None = None
+    ) -> web.StreamResponse:
+        """Send it, and drop a client that does not read it. JSON unless ``headers`` name another type."""
+        response = web.StreamResponse(status=status, headers=headers)
         if pieces:
-            response.content_type = "application/json"
+            if headers is None:
+                response.content_type = "application/json"
             response.content_length = sum(map(len, pieces))
         if status >= 400:
             response.force_close()

@@ -45,6 +45,7 @@ from bgpbfd.bfd.protocol import (
     StateChange,
     Unsolicited,
 )
+from bgpbfd.lag import LagHistogram
 from bgpbfd.wire.bfd import SINGLE_HOP_PORT
 
 HEARTBEAT_S = 1.0
@@ -73,7 +74,7 @@ class BfdLink:
 
     ``on_event`` gets every event but Report, from the event loop, in order. ``port`` differs from 3784 only in the demo
     and tests. ``restarts`` counts the workers that died; ``discards`` are those of the last query that no session
-    was found for, by reason.
+    was found for, by reason; ``lag``, of the worker's loop, is of the last query as well.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class BfdLink:
         self._queries: dict[int, tuple[asyncio.Future[list[SessionReport]], list[SessionReport]]] = {}
         self.restarts = 0
         self.discards: dict[str, int] = {}
+        self.lag = LagHistogram()
 
     @property
     def pid(self) -> int | None:
@@ -357,6 +359,7 @@ class BfdLink:
         sessions.extend(report.sessions)
         if report.last and not future.done():
             self.discards = report.discards
+            self.lag = report.lag or self.lag
             future.set_result(sessions)
 
     def _log(self, level: str, text: str) -> None:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from bgpbfd.core import Instant, Micros
+from bgpbfd.lag import LagHistogram
 
 
 class AuthKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -252,12 +253,16 @@ class SessionReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """All sessions, in one or more parts; ``discards`` are those that no session could be found for, by reason."""
+    """All sessions, in one or more parts; ``discards`` are those that no session could be found for, by reason.
+
+    ``lag``, of the worker's loop, comes with the last part.
+    """
 
     request: int
     sessions: list[SessionReport]
     discards: dict[str, int]
     last: bool = True
+    lag: LagHistogram | None = None
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True, tag=True):

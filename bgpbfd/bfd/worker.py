@@ -50,6 +50,7 @@ from bgpbfd.bfd.sockets import monotonic_us
 from bgpbfd.bfd.timers import FIRST_TX_WITHIN_US
 from bgpbfd.bfd.traffic import Traffic
 from bgpbfd.core import MILLISECOND, SECOND, Instant, Micros
+from bgpbfd.lag import LagHistogram
 
 RETRY_US: Micros = SECOND
 SHUTDOWN_LINGER_MAX_US: Micros = 5 * SECOND
@@ -82,6 +83,8 @@ class Worker:
         self._main_gone = False
         self._stopping = False
         self._running = True
+        self._lag = LagHistogram()
+        self._pause_since = monotonic_us()
 
     def run(self) -> None:
         """Until the end; see the module's text."""
@@ -109,10 +112,13 @@ class Worker:
         deadline = self._traffic.next_deadline()
         if deadline is not None and deadline < at:
             at = deadline
-        left = at - monotonic_us()
-        if left > 0 and not select.select([self._epoll], [], [], left / SECOND)[0]:
-            return []
-        return self._epoll.poll(0)
+        entered = monotonic_us()
+        self._lag.record(entered - self._pause_since)
+        waits = at > entered
+        has_come = not waits or select.select([self._epoll], [], [], (at - entered) / SECOND)[0]
+        # A pause begins with what was due, also when packets come after that: see lag.py.
+        self._pause_since = min(monotonic_us(), at) if waits else entered
+        return self._epoll.poll(0) if has_come else []
 
     def _later(self, at: Instant, call: Callable[[Instant], None]) -> None:
         self._sequence += 1
@@ -312,10 +318,12 @@ class Worker:
 
         def tell(now: Instant) -> None:
             sessions = [session_report(owner) for owner in parts.pop(0)]
-            discards = {} if parts else self._traffic.discards()
-            self._outbox.post(Report(request=request, sessions=sessions, discards=discards, last=not parts))
             if parts:
+                self._outbox.post(Report(request=request, sessions=sessions, discards={}, last=False))
                 self._later(now + 1, tell)
+                return
+            discards = self._traffic.discards()
+            self._outbox.post(Report(request=request, sessions=sessions, discards=discards, lag=self._lag))
 
         tell(monotonic_us())
 

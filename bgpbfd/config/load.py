@@ -35,6 +35,7 @@ from bgpbfd.config.values import (
     Table,
     api_listen,
     asn,
+    boolean,
     choice,
     cluster_id,
     listen,
@@ -207,7 +208,9 @@ class _Builder:
 
     def _api(self) -> ApiConfig:
         table = self._top.table("api", ApiConfig.__struct_fields__)
-        return ApiConfig(unix_mode=table.get("unix_mode", octal_mode, 0o660))
+        return ApiConfig(
+            unix_mode=table.get("unix_mode", octal_mode, 0o660), metrics=table.get("metrics", boolean, False)
+        )
 
     def _log(self) -> LogConfig:
         table = self._top.table("log", LogConfig.__struct_fields__)

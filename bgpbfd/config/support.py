@@ -21,10 +21,6 @@ def _always(_value: object) -> bool:
     return True
 
 
-def _unless_false(value: object) -> bool:
-    return value is not False
-
-
 def _unless_empty(value: object) -> bool:
     return value not in ([], {})
 
@@ -32,7 +28,6 @@ def _unless_empty(value: object) -> bool:
 _UNSUPPORTED: dict[str, Asks] = {
     "services": _unless_empty,
     "api.token_file": _always,
-    "api.metrics": _unless_false,
     "peers[].tcp_ao": _always,
 }
 

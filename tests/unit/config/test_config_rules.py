@@ -285,7 +285,6 @@ def test_all_faults_come_at_once_each_with_its_line() -> None:
 UNSUPPORTED = [
     ("services", "[[services]]\nname = 'dns'"),
     ("api.token_file", "[api]\ntoken_file = '/t'"),
-    ("api.metrics", "[api]\nmetrics = true"),
 ]
 
 
