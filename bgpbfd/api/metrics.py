@@ -1,8 +1,8 @@
 """``GET /metrics``: the state at the moment of asking, in the text format of Prometheus.
 
 Nothing is counted here. prometheus_client puts it into words in slices, so that a scrape of a thousand sessions holds
-the loop no longer than a few ms at a time. It takes 0.1 s to import: the server imports this module only where metrics are
-wanted, and in a thread.
+the loop no longer than a few ms at a time. It takes 0.1 s to import: the server imports this module only where metrics
+are wanted, and in a thread.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ class _Gauge:
 
 
 async def scrape(source: Source, lags: Callable[[], Mapping[str, LagHistogram]]) -> tuple[str, list[bytes]]:
-    """The content type, and the text in pieces. ``lags``: by process, "main" and "bfd". Without the BFD worker's answer nothing is said of its sessions."""
+    """The content type, and the text in pieces; ``lags``: by process, "main" and "bfd".
+
+    Without the BFD worker's answer nothing is said of its sessions.
+    """
     gauges = _bgp(source.neighbors())
     await asyncio.sleep(0)
     answered = True
