@@ -13,7 +13,7 @@ import os
 import random
 import signal
 import sys
-import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,12 +22,14 @@ from bgpbfd.api.server import ApiServer, ListenError
 from bgpbfd.bfd.link import BfdLink
 from bgpbfd.config.load import ConfigError, Fault, load
 from bgpbfd.config.model import BfdProfile, Config
+from bgpbfd.config.patch import Amended, Decoder, encode, encode_failure
 from bgpbfd.control.engine import Engine
 from bgpbfd.control.operations import Operations
 from bgpbfd.control.reconcile import apply_config
 from bgpbfd.control.recorder import Recorder
 from bgpbfd.control.snapshot import Refused
 from bgpbfd.core import SECOND
+from bgpbfd.io import forked
 from bgpbfd.io.driver import LoopTimers, SystemClock
 from bgpbfd.io.hooks import Hooks
 from bgpbfd.io.interfaces import SystemInterfaces
@@ -187,35 +189,20 @@ class _Daemon:
             with contextlib.suppress(Refused):  # the daemon is stopping
                 await operations.reload()
 
-    async def _load(self) -> Config:
-        """Off the loop, on a thread that no stop waits for: reading a pipe or a dead mount may never end."""
-        loop = asyncio.get_running_loop()
-        outcome: asyncio.Future[Config] = loop.create_future()
-
-        def settle(config: Config | None, error: Exception | None) -> None:
-            if outcome.done():
-                return  # given up
-            if config is not None:
-                outcome.set_result(config)
-            elif error is not None:
-                outcome.set_exception(error)
-
-        def work() -> None:
-            config: Config | None = None
-            failure: Exception | None = None
-            try:
-                config = load(self._path)
-            except Exception as error:  # noqa: BLE001  whoever waits for it hears of it
-                failure = error
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(settle, config, failure)
-
-        threading.Thread(target=work, name="load", daemon=True).start()
+    async def _load(self, old: Config) -> Amended:
+        """In another process: reading a pipe or a dead mount may never end, and parsing holds the interpreter."""
+        decoder = Decoder(old)
         try:
-            return await asyncio.wait_for(outcome, LOAD_TIMEOUT_S)
+            async with asyncio.timeout(LOAD_TIMEOUT_S), forked.pieces(lambda: _read_anew(self._path, old)) as pieces:
+                async for piece in pieces:
+                    decoder.feed(piece)
+                    await asyncio.sleep(0)  # the others' turn
         except TimeoutError:
             reason = f"cannot be read within {LOAD_TIMEOUT_S:.0f} s"
             raise ConfigError([Fault("", reason, str(self._path))]) from None
+        except (OSError, forked.ForkedError) as error:
+            raise ConfigError([Fault("", f"cannot be read: {error}", str(self._path))]) from None
+        return decoder.finish()
 
     async def _follow(self, config: Config, api: ApiServer, hooks: Hooks) -> None:
         try:
@@ -227,6 +214,14 @@ class _Daemon:
         log.configure(config.log.level, config.log.format)
         _hide_secrets(config)
         hooks.configure(config.hooks)
+
+
+def _read_anew(path: Path, old: Config) -> Iterator[bytes]:
+    """In the other process: what it raises goes across as well."""
+    try:
+        yield from encode(old, load(path))
+    except Exception as error:  # noqa: BLE001  whoever waits for it hears of it
+        yield encode_failure(error)
 
 
 def _hide_secrets(config: Config) -> None:

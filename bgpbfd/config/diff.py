@@ -393,10 +393,10 @@ def _peer(old: PeerConfig, new: PeerConfig) -> Iterable[Change]:
 def _routes(
     peer: PeerId | None, key: str, old: Sequence[Announced], new: Sequence[Announced]
 ) -> Iterable[RoutesChanged]:
-    if old == new:
-        return
-    before: dict[Prefix, Announced] = {route.prefix: route for route in old}
-    after: dict[Prefix, Announced] = {route.prefix: route for route in new}
+    # Most are the same objects after a reload (config/patch.py): a hundred thousand of them are not looked at further.
+    was, now = set(map(id, old)), set(map(id, new))
+    before: dict[Prefix, Announced] = {route.prefix: route for route in old if id(route) not in now}
+    after: dict[Prefix, Announced] = {route.prefix: route for route in new if id(route) not in was}
     change = RoutesChanged(
         peer,
         added=tuple(route for prefix, route in after.items() if prefix not in before),

@@ -1,7 +1,8 @@
 """Static routes: from their tables, or a prefix a line from a ``routes_file``.
 
-A hundred thousand of them are usual, so the common case is kept short: a prefix is parsed by ``inet_pton``, equal
-attributes are parsed once and shared, and only what fails takes the path that explains itself.
+A hundred thousand of them are usual, so the common case is kept short: tables of a prefix alone are one source, a
+prefix is parsed by ``inet_pton``, equal attributes are parsed once and shared, and only what fails takes the path that
+explains itself.
 """
 
 from __future__ import annotations
@@ -23,28 +24,39 @@ from bgpbfd.wire.text import MAX_U32, parse_as_path, parse_communities, parse_or
 MAX_FILE_FAULTS = 100
 ATTRIBUTE_KEYS = ("next_hop", "origin", "as_path", "local_pref", "multi_exit_disc", "communities")
 ROUTE_KEYS = ("prefix", "routes_file", *ATTRIBUTE_KEYS)
+_LENGTHS = {str(length): (length, (length + 7) // 8) for length in range(129)}
+_OCTETS = [bytes((length,)) for length in range(129)]
 
 
 @dataclass(slots=True)
 class RouteSource:
-    """The routes of one table, and where each stands; ``lines`` is empty unless they come from a file."""
+    """Routes that share their attributes, and where each stands.
+
+    From a file, with their ``lines``; or of one table, or of several one after the other, whose ``numbers`` in the
+    array at ``path`` they have.
+    """
 
     path: str
     routes: list[StaticRoute]
     file: str | None = None
     lines: list[int] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+
+    def table(self, index: int) -> str:
+        """The path of the table that the route at ``index`` is from."""
+        return f"{self.path}[{self.numbers[index]}]" if self.numbers else self.path
 
     def fault(self, faults: FaultList, index: int, key: str, reason: str) -> None:
         """A fault of the route at ``index``."""
         if self.file is None:
-            faults.add(f"{self.path}.{key}", reason)
+            faults.add(f"{self.table(index)}.{key}", reason)
         else:
             prefix = self.routes[index].prefix
             faults.place(f"{self.path}.routes_file", f"{prefix}: {reason}", self.file, self.lines[index])
 
     def place(self, faults: FaultList, index: int) -> str:
         """Where the route at ``index`` stands, for the fault of another one."""
-        return faults.where(self.path) if self.file is None else f"{self.file}:{self.lines[index]}"
+        return faults.where(self.table(index)) if self.file is None else f"{self.file}:{self.lines[index]}"
 
 
 def parse_prefix(text: str) -> Prefix:
@@ -55,12 +67,10 @@ def parse_prefix(text: str) -> Prefix:
             afi, packed, bits = AFI_IPV6, socket.inet_pton(socket.AF_INET6, head), 128
         else:
             afi, packed, bits = AFI_IPV4, socket.inet_pton(socket.AF_INET, head), 32
-        length = int(tail) if slash else bits
-        if 0 <= length <= bits and (not slash or (tail.isascii() and tail.isdigit())):
-            octets = (length + 7) // 8
-            if not int.from_bytes(packed, "big") & ((1 << (bits - length)) - 1):
-                return Prefix(afi, bytes((length,)) + packed[:octets])
-    except (ValueError, OSError):
+        length, octets = _LENGTHS[tail] if slash else (bits, bits // 8)
+        if length <= bits and not int.from_bytes(packed, "big") & ((1 << (bits - length)) - 1):
+            return Prefix(afi, _OCTETS[length] + packed[:octets])
+    except (KeyError, ValueError, OSError):
         pass
     return Prefix.of(parse_network(text))
 
@@ -76,10 +86,28 @@ class RouteReader:
 
     def read(self, table: Table, key: str) -> list[RouteSource]:
         """All routes of the array of tables; what is wrong is noted and left out."""
-        sources = []
+        sources: list[RouteSource] = []
         pattern = f"{table.pattern}.{key}" if table.pattern else key
-        for path, raw in table.tables(key):
-            source = self.read_one(raw, path, pattern)
+        parent = table.key_path(key)
+        group: RouteSource | None = None  # of plain prefixes
+        plain = path_attributes(Table({}, parent, pattern, ROUTE_KEYS, self._faults))
+        plain = self._by_value.setdefault(plain, plain)
+        for number, raw in table.numbered(key):
+            prefix = raw.get("prefix")
+            if len(raw) == 1 and type(prefix) is str:
+                try:
+                    route = StaticRoute(parse_prefix(prefix), plain)
+                except ValueError as error:
+                    self._faults.add(f"{parent}[{number}].prefix", str(error))
+                    continue
+                if group is None:
+                    group = RouteSource(parent, [])
+                    sources.append(group)
+                group.routes.append(route)
+                group.numbers.append(number)
+                continue
+            group = None
+            source = self.read_one(raw, f"{parent}[{number}]", pattern)
             if source is not None:
                 sources.append(source)
         return sources

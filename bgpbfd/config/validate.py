@@ -210,6 +210,8 @@ def _peer_flows(draft: PeerDraft, faults: FaultList) -> None:
 
 
 def _repeated_routes(sources: list[RouteSource], faults: FaultList) -> None:
+    if len({route.prefix for source in sources for route in source.routes}) == sum(len(s.routes) for s in sources):
+        return
     first: dict[Prefix, tuple[RouteSource, int]] = {}
     for source in sources:
         for index, route in enumerate(source.routes):

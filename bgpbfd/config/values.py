@@ -306,18 +306,21 @@ class Table:
 
     def tables(self, key: str) -> list[tuple[str, dict[str, object]]]:
         """The raw tables of an array of tables, each with its path; a fault for what is none."""
+        parent = self.key_path(key)
+        return [(f"{parent}[{number}]", item) for number, item in self.numbered(key)]
+
+    def numbered(self, key: str) -> list[tuple[int, dict[str, object]]]:
+        """The same, each with its number in the array instead."""
         value = self.raw.get(key, [])
         if not isinstance(value, list):
             self.fault(key, f"expected an array of tables ([[{self.key_path(key)}]]), not {kind(value)}")
             return []
-        found: list[tuple[str, dict[str, object]]] = []
-        parent = self.key_path(key)
-        for index, item in enumerate(value):
-            path = f"{parent}[{index}]"
+        found: list[tuple[int, dict[str, object]]] = []
+        for number, item in enumerate(value):
             if isinstance(item, dict):
-                found.append((path, item))
+                found.append((number, item))
             else:
-                self.faults.add(path, f"expected a table, not {kind(item)}")
+                self.faults.add(f"{self.key_path(key)}[{number}]", f"expected a table, not {kind(item)}")
         return found
 
     def _names(self, key: str) -> Collection[str]:

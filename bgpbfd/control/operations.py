@@ -16,16 +16,17 @@ from bgpbfd.bfd.protocol import SessionReport
 from bgpbfd.bgp import events as bgp
 from bgpbfd.bgp.negotiate import Negotiated
 from bgpbfd.bgp.tally import LastFault
-from bgpbfd.config.diff import diff, waiting_keys
+from bgpbfd.config.diff import waiting_keys
 from bgpbfd.config.dump import dump_config
 from bgpbfd.config.faults import ConfigError
 from bgpbfd.config.model import ROLES, Config, PeerConfig
 from bgpbfd.config.names import peer_id
+from bgpbfd.config.patch import Amended
 from bgpbfd.control.bfd_sessions import SharedSession, client_kinds, neighbor_client
 from bgpbfd.control.engine import Engine, state_text
 from bgpbfd.control.lookup import find_neighbor, find_network
 from bgpbfd.control.neighbor import Neighbor
-from bgpbfd.control.reconcile import apply_config
+from bgpbfd.control.reconcile import amend_config, apply_config
 from bgpbfd.control.routes import RouteOperations
 from bgpbfd.control.snapshot import (
     BfdSnapshot,
@@ -42,12 +43,17 @@ from bgpbfd.wire.iana import BgpRole, CeaseSubcode
 
 
 class Operations(RouteOperations):
-    """The engine's face to the API. ``load`` reads and checks the configuration file, off the loop."""
+    """The engine's face to the API.
 
-    def __init__(self, engine: Engine, load: Callable[[], Awaitable[Config]]) -> None:
+    ``load`` reads and checks the configuration file, off the loop, and says how it differs from the one given.
+    """
+
+    def __init__(self, engine: Engine, load: Callable[[Config], Awaitable[Amended]]) -> None:
         super().__init__(engine)
         self._load = load
         self._reloading = asyncio.Lock()
+        self._applying: asyncio.Task[None] | None = None
+        self._whole = True  # what is announced is what the configuration in force says
         self._on_reload: list[Callable[[Config], Awaitable[None]]] = []
         self.last_reload: ReloadResult | None = None
         self.started_at = engine.clock.now()
@@ -334,20 +340,35 @@ class Operations(RouteOperations):
     async def _reload(self) -> ReloadResult:
         """Raises ConfigError and Refused with nothing changed."""
         engine = self._engine
-        config = await self._load()
+        if self._applying is not None:
+            await asyncio.wait({self._applying})
+        found = await self._load(engine.config)
+        config, changes = found.config, tuple(PlannedChange(*change) for change in found.changes)
         self._refuse_when_stopping()
         for callback in self._on_reload:
             await callback(config)
         self._refuse_when_stopping()
-        changes = tuple(
-            PlannedChange(change.path, change.text, str(change.impact)) for change in diff(engine.config, config)
-        )
-        apply_config(engine, config)
+        # Half a change must not stay, whoever asked for it may have left.
+        self._applying = asyncio.create_task(self._apply(found))
+        await asyncio.shield(self._applying)
+        self._refuse_when_stopping()
         summary = f"{len(changes)} changes" if len(changes) != 1 else "1 change"
         engine.recorder.add("reload", f"configuration reloaded: {summary}", self.now())
         for warning in config.warnings:
             engine.recorder.add("config-warning", warning, self.now(), level="warning")
         return ReloadResult(ok=True, changes=changes)
+
+    async def _apply(self, found: Amended) -> None:
+        engine = self._engine
+        whole, self._whole = self._whole, False
+        if not whole:  # the difference is from what never was
+            apply_config(engine, found.config)
+        else:
+            for _ in amend_config(engine, found):
+                await asyncio.sleep(0)  # the others' turn
+                if engine.stopping:
+                    return
+        self._whole = True
 
     def show_config(self) -> dict[str, object]:
         return dump_config(self._engine.config)

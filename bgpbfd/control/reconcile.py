@@ -3,32 +3,61 @@
 What a live BGP session can take (routes, sources, BFD timers, the retry pace) applies now; what stands in the
 OPEN waits for the peer's next session, or for ``neighbor PEER reset``. Starting the daemon is the same thing,
 from a configuration without peers.
+
+Routes may be many: a reload is told which of them differ, and sees to those in slices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from bgpbfd.bgp import events as bgp
 from bgpbfd.config.model import Config, PeerConfig
+from bgpbfd.config.patch import Amended, RouteEdit
 from bgpbfd.control.engine import Engine
 from bgpbfd.control.neighbor import Neighbor, dynamic_config, peer_settings, tcp_keys
 from bgpbfd.core import Instant
-from bgpbfd.rib.originate import Route
+from bgpbfd.rib.originate import Affected, Route
 from bgpbfd.wire.iana import CeaseSubcode
+
+SLICE = 500
+"""Routes changed in one turn of the loop: 2 to 3 ms."""
 
 
 def apply_config(engine: Engine, config: Config) -> None:
     """Make ``config`` the one in force. It has been checked as a whole: nothing here can refuse."""
+    _bring_all_but_routes(engine, config)
+    now = engine.clock.now()
+    engine.announcing.mark_originated(engine.originated.replace_source("config", _routes(config, now), now))
+    engine.restart.begin()
+
+
+def amend_config(engine: Engine, amended: Amended) -> Iterator[None]:
+    """The same, where it is known which routes differ: with a pause for other work wherever it yields.
+
+    What few routes changed (a slice) change in one go with all the rest. Until the end, nobody else may change the
+    configuration; should it never be reached (the daemon stops), the next one from a file may differ in more.
+    """
+    _bring_all_but_routes(engine, amended.config)
+    room = SLICE
+    for change in _route_changes(engine, amended.edits):
+        engine.announcing.mark_originated(change)
+        room -= 1
+        if not room:
+            yield
+            room = SLICE
+    engine.restart.begin()
+
+
+def _bring_all_but_routes(engine: Engine, config: Config) -> None:
     old, engine.config = engine.config, config
     with engine.bfd_sessions.one_change():
         _bring_neighbors(engine, old, config)
     _judge_anew(engine)
-    engine.restart.begin()
 
 
 def _bring_neighbors(engine: Engine, old: Config, config: Config) -> None:
-    """Their sessions, BFD's too, and what is announced."""
+    """Their sessions, BFD's too."""
     staying = _remove(engine, config)
     # Ceases of the removed have gone out signed; from here on nobody is met with an old key, or without one.
     engine.connections.set_keys(tcp_keys(config))
@@ -41,13 +70,9 @@ def _bring_neighbors(engine: Engine, old: Config, config: Config) -> None:
         if was is not None and was.enabled != entry.enabled:
             neighbor.override = None
         _change(engine, neighbor, entry)
-
-    now = engine.clock.now()
-    affected = engine.originated.replace_source("config", _routes(config, now), now)
     for peer in config.peers:
         if not peer.dynamic and peer.id not in engine.neighbors:
             engine.add_neighbor(peer)
-    engine.announcing.mark_originated(affected)
 
 
 def _remove(engine: Engine, config: Config) -> list[tuple[Neighbor, PeerConfig]]:
@@ -85,6 +110,16 @@ def _routes(config: Config, at: Instant) -> Iterator[Route]:
             yield Route("config", route.prefix, route.attributes, named, at)
         for flow in peer.static_flows:
             yield Route("config", flow.prefix, flow.attributes, named, at)
+
+
+def _route_changes(engine: Engine, edits: Iterable[RouteEdit]) -> Iterator[Affected]:
+    for edit in edits:
+        peers = None if edit.owner is None else frozenset({edit.owner})
+        for prefix in edit.gone:
+            yield engine.originated.remove("config", prefix, peers)
+        for route in edit.come:
+            now = engine.clock.now()
+            yield engine.originated.set(Route("config", route.prefix, route.attributes, peers, now), now)
 
 
 def _deconfigure(engine: Engine, neighbor: Neighbor) -> None:

@@ -12,6 +12,7 @@ from chaos_daemon import address, free_port
 
 from bgpbfd.bgp.events import ConnId, Endpoint
 from bgpbfd.config.model import Config
+from bgpbfd.config.patch import Amended, amended
 from bgpbfd.control.operations import Operations
 from bgpbfd.control.ports import Accepted, NotTaken
 from bgpbfd.control.snapshot import Refused
@@ -114,7 +115,7 @@ def test_a_session_that_cannot_be_set_up_is_ended_properly(monkeypatch: pytest.M
 async def test_reload_survives_what_nobody_expected() -> None:
     world, a = star()
 
-    async def broken() -> Config:
+    async def broken(_: Config) -> Amended:
         raise MemoryError("no room")
 
     operations = Operations(a.engine, broken)
@@ -130,8 +131,8 @@ async def test_reload_is_refused_whole_when_what_follows_it_refuses() -> None:
     _, a = star()
     before = a.engine.config
 
-    async def smaller() -> Config:
-        return Config(router_id=A, default_as=65010)
+    async def smaller(old: Config) -> Amended:
+        return amended(old, Config(router_id=A, default_as=65010))
 
     async def refuses(_: Config) -> None:
         raise Refused("api_socket", "the port is taken")
@@ -151,8 +152,8 @@ async def test_a_reload_that_ends_after_the_stop_starts_nothing() -> None:
     _, a = star()
     config = a.engine.config
 
-    async def load() -> Config:
-        return config
+    async def load(old: Config) -> Amended:
+        return amended(old, config)
 
     async def slow(_: Config) -> None:
         await asyncio.sleep(0)

@@ -14,6 +14,7 @@ from bgpbfd.bfd import protocol as bfd
 from bgpbfd.bgp.events import ConnId, Endpoint
 from bgpbfd.config.load import loads
 from bgpbfd.config.model import Config
+from bgpbfd.config.patch import Amended, amended
 from bgpbfd.control.engine import Engine
 from bgpbfd.control.operations import Operations
 from bgpbfd.control.ports import Accepted, DialTarget, InterfaceAddresses, TcpKey
@@ -131,8 +132,8 @@ class Host:
         self.config = Config(router_id="192.0.2.1", default_as=1)
         self.operations = Operations(self.engine, self._load)
 
-    async def _load(self) -> Config:
-        return self.config
+    async def _load(self, old: Config) -> Amended:
+        return amended(old, self.config)
 
     def load(self, toml: str) -> None:
         self.config = loads(toml)

@@ -492,7 +492,7 @@ def test_route_refresh_is_asked_for_and_answered() -> None:
 def test_a_refused_file_changes_nothing_and_says_why() -> None:
     world, a, b = two()
 
-    async def broken() -> object:
+    async def broken(_: object) -> object:
         from bgpbfd.config.load import loads
 
         return loads("router_id = 1")
