@@ -26,7 +26,7 @@ from bgpbfd.control.bfd_sessions import SharedSession, client_kinds, neighbor_cl
 from bgpbfd.control.engine import Engine, state_text
 from bgpbfd.control.lookup import find_neighbor, find_network
 from bgpbfd.control.neighbor import Neighbor
-from bgpbfd.control.reconcile import amend_config, apply_config
+from bgpbfd.control.reconcile import amend_config, restore_config
 from bgpbfd.control.routes import RouteOperations
 from bgpbfd.control.snapshot import (
     BfdSnapshot,
@@ -362,7 +362,7 @@ class Operations(RouteOperations):
         engine = self._engine
         whole, self._whole = self._whole, False
         if not whole:  # the difference is from what never was
-            apply_config(engine, found.config)
+            restore_config(engine, found.config)
         else:
             for _ in amend_config(engine, found):
                 await asyncio.sleep(0)  # the others' turn

@@ -32,11 +32,18 @@ def apply_config(engine: Engine, config: Config) -> None:
     engine.restart.begin()
 
 
+def restore_config(engine: Engine, config: Config) -> None:
+    """The same after a change that was left half done: nothing is believed of what the neighbors have been told."""
+    apply_config(engine, config)
+    for neighbor in engine.neighbors.values():
+        engine.announcing.sources_changed(neighbor)
+
+
 def amend_config(engine: Engine, amended: Amended) -> Iterator[None]:
     """The same, where it is known which routes differ: with a pause for other work wherever it yields.
 
-    What few routes changed (a slice) change in one go with all the rest. Until the end, nobody else may change the
-    configuration; should it never be reached (the daemon stops), the next one from a file may differ in more.
+    As many routes as a slice has change in one go with all the rest. Nobody else may change the configuration until the
+    end; if that is never reached, ``restore_config`` has to see to it.
     """
     _bring_all_but_routes(engine, amended.config)
     room = SLICE

@@ -10,7 +10,6 @@ the C library, which both set right; the work itself must take no others.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import signal
@@ -19,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 NICE = 5
+KILL_S = 1.0  # how long the caller waits for the kernel to end it; stuck in a dead mount, it is seen to later
 _LENGTH = struct.Struct("!I")
 _FIRST_FD = 3  # after standard input, output and error
 _LAST_FD = 1 << 20
@@ -54,9 +54,9 @@ async def pieces(work: Callable[[], Iterable[bytes]]) -> AsyncIterator[AsyncIter
         yield _read(reader, ended)
     finally:
         transport.close()
-        with contextlib.suppress(ProcessLookupError):
-            if not ended.done():
-                os.kill(pid, signal.SIGKILL)
+        if not ended.done():
+            os.kill(pid, signal.SIGKILL)  # not yet waited for: its number is nobody else's
+            await asyncio.wait({ended}, timeout=KILL_S)
 
 
 async def _read(reader: asyncio.StreamReader, ended: asyncio.Future[int]) -> AsyncIterator[bytes]:
