@@ -7,6 +7,7 @@ compares with what it sent, and gives UPDATEs; what changed in between goes out 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Protocol
 
 from bgpbfd.bgp import events as bgp
@@ -23,6 +24,7 @@ from bgpbfd.rib.table import LearnedRoute, Rib
 from bgpbfd.wire.attributes import PathAttributes
 
 MESSAGES_A_TURN = 25  # a peer's share of one turn of the loop; keeps any one peer from holding up the others
+SHORTEST_RUN = 64  # routes of the same attributes: fewer are looked at one by one, which others' turns come between
 FLOWS_PAUSE: Micros = SECOND  # between two looks at the feasibility of learned flow specifications, at least
 FLOW_PAUSE: Micros = SECOND // 2000  # of that for each one and neighbor: a look takes a tenth of it, mostly
 _FLOWS_KEY = "flow specifications"
@@ -102,7 +104,24 @@ class Announcing:
             if "peer" in neighbor.sources:
                 yield from host.rib.prefixes(family)
 
-        return Announcer(wanted, candidates, wanted_paths)
+        def initial(family: Family) -> tuple[list[tuple[PathAttributes, list[bytes]]], Iterable[bytes]]:
+            neighbor = host.neighbors[peer]
+            runs: list[tuple[PathAttributes, list[bytes]]] = []
+            others: list[Iterable[bytes]] = []
+            for source, attributes, nlri in host.originated.wanted_runs(
+                peer, family, neighbor.sources, parent=neighbor.network
+            ):
+                enough = len(nlri) >= SHORTEST_RUN
+                leaves = neighbor.announcer.exported_alike(attributes, family, nlri, source) if enough else None
+                if leaves is None:
+                    others.append(nlri)
+                else:
+                    runs.append((leaves, nlri))
+            if "peer" in neighbor.sources:
+                others.append(host.rib.prefixes(family))
+            return runs, chain.from_iterable(others)
+
+        return Announcer(wanted, candidates, wanted_paths, initial)
 
     def _numbered(self, family: Family, nlri: bytes) -> list[tuple[int, LearnedRoute]]:
         """The learned paths of a prefix, the best first, each with its path identifier, the same for every peer."""
@@ -200,9 +219,10 @@ class Announcing:
 
     def mark_originated(self, affected: Iterable[tuple[PeerId | None, Prefix]]) -> None:
         """Routes of ours changed: for one peer, or (None) for all."""
-        for peer, prefix in affected:
-            for neighbor in self._host.neighbors.values():
-                if neighbor.session is not None and (peer is None or peer in {neighbor.id, neighbor.network}):
+        up = [neighbor for neighbor in self._host.neighbors.values() if neighbor.session is not None]
+        for peer, prefix in affected if up else ():
+            for neighbor in up:
+                if peer is None or peer in {neighbor.id, neighbor.network}:
                     neighbor.announcer.mark(prefix.family, prefix.nlri)
                     self.pump(neighbor)
 

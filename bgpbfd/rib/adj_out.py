@@ -6,7 +6,10 @@ ADD-PATH the path identifier before it (RFC 7911 §3). ``Announcer`` says what t
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import accumulate, chain
 
 from bgpbfd.core import Family
 from bgpbfd.wire import messages, update
@@ -14,6 +17,9 @@ from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.update import UpdateContext
 
 _BORR, _EORR = 1, 2  # RFC 7313 §3.2, Message Subtype
+RUN_SLICE = 8192
+"""Prefixes of the initial set looked at at once: no more than 8 to 10 messages of theirs, 1 ms."""
+_SHORT = 2  # octets of a short NLRI: a message's worth of them fills the message
 _ID = 4  # octets of a path identifier, RFC 7911 §3
 
 
@@ -29,6 +35,17 @@ class Group:
         self.room: int | None = None  # octets for routes in one message; None until measured
 
 
+class Run:
+    """NLRI of the initial set that leave with the same attributes, in the order of the list."""
+
+    __slots__ = ("at", "attributes", "nlri")
+
+    def __init__(self, attributes: PathAttributes, nlri: list[bytes]) -> None:
+        self.attributes = attributes
+        self.nlri = nlri
+        self.at = 0
+
+
 class FamilyOut:
     """``end_of_rib``: it is owed; ``held``: not to be sent before ``Announcer.release_end_of_rib``."""
 
@@ -42,9 +59,11 @@ class FamilyOut:
         "forced",
         "held",
         "marked",
+        "overtaken",
         "paths",
         "refreshing",
         "refused",
+        "runs",
         "sent",
         "staged",
         "withdraw",
@@ -67,10 +86,13 @@ class FamilyOut:
         self.enhanced = False
         self.again = False  # asked for while the initial set or another refresh was under way
         self.forced: set[bytes] = set()  # to be sent although equal to what was sent
+        # What is left of the initial set, as it was when the session came up; what was marked since then.
+        self.runs: deque[Run] = deque()
+        self.overtaken: set[bytes] = set()
 
     @property
     def idle(self) -> bool:
-        return not (self.marked or self.staged or self.withdraw)
+        return not (self.marked or self.staged or self.withdraw or self.runs)
 
     @property
     def pending(self) -> bool:
@@ -89,7 +111,23 @@ class FamilyOut:
         """The keys under which something is known of this NLRI."""
         return (nlri,) if self.paths is None else self.paths.get(nlri, ())
 
+    def begin(self, runs: Iterable[tuple[PathAttributes, list[bytes]]], others: Iterable[bytes]) -> None:
+        """The initial set: what leaves by the list, and what is to be looked at one by one."""
+        by_value: dict[PathAttributes, list[list[bytes]]] = {}
+        for attributes, nlri in runs:
+            by_value.setdefault(attributes, []).append(nlri)
+        for attributes, lists in by_value.items():
+            self.runs.append(Run(attributes, lists[0] if len(lists) == 1 else list(chain.from_iterable(lists))))
+        self.marked.update(dict.fromkeys(others))
+
+    def mark(self, nlri: bytes) -> None:
+        self.marked[nlri] = None
+        if self.runs:
+            self.overtaken.add(nlri)
+
     def mark_all(self, candidates: Iterable[bytes]) -> None:
+        self.runs.clear()
+        self.overtaken.clear()
         self.marked.update(dict.fromkeys(candidates))
         if self.paths is None:
             self.marked.update(dict.fromkeys(self.staged))
@@ -160,6 +198,48 @@ class FamilyOut:
             paths[nlri] = left
         else:
             del paths[nlri]
+
+    def send_runs(self, context: UpdateContext, batch: list[bytes], limit: int) -> None:
+        """Of the initial set what the batch has room for: whole lists, where ``Announcer`` looks at every prefix.
+
+        Nothing may be marked, staged or to be withdrawn: what was marked since has been seen to.
+        """
+        while self.runs and len(batch) < limit:
+            run = self.runs[0]
+            try:
+                self._send_run(run, context, batch, limit)
+            except ValueError:  # it cannot be sent so: one by one it is found out which, and why
+                left = run.nlri[run.at :]
+                self.marked.update(dict.fromkeys(nlri for nlri in left if nlri not in self.overtaken))
+                self.runs.popleft()
+                return
+            if run.at == len(run.nlri):
+                self.runs.popleft()
+        if not self.runs:
+            self.overtaken.clear()
+
+    def _send_run(self, run: Run, context: UpdateContext, batch: list[bytes], limit: int) -> None:
+        end = run.at + max(RUN_SLICE, context.max_length // _SHORT)
+        keys = run.nlri[run.at : end]
+        if self.overtaken or self.sent:
+            sent, overtaken = self.sent, self.overtaken
+            keys = [key for key in keys if key not in sent and key not in overtaken]
+        room, sums = 0, list(accumulate(map(len, keys)))
+        start = octets = 0
+        while start < len(keys) and len(batch) < limit:
+            if not room:
+                (alone,) = update.encode_announce(self.family, run.attributes, [keys[0]], context)
+                room = context.max_length - len(alone) + len(keys[0]) - 1  # see ``take``
+            stop = bisect_right(sums, octets + room, lo=start)
+            if stop == len(keys) and end < len(run.nlri) and start:
+                break  # what comes next may fill this message
+            if stop == start:
+                raise ValueError("no room for this one")
+            chunk = keys[start:stop]
+            batch += update.encode_announce(self.family, run.attributes, chunk, context)
+            self.sent.update(dict.fromkeys(chunk, run.attributes))
+            start, octets = stop, sums[stop - 1]
+        run.at = run.nlri.index(keys[start], run.at) if start < len(keys) else min(end, len(run.nlri))
 
     def finish(self, batch: list[bytes]) -> None:
         """All has gone out: say so where it was promised."""

@@ -33,6 +33,10 @@ WantedPaths: TypeAlias = Callable[[Family, bytes], Iterable[tuple[int, PathAttri
 """``Wanted`` for a family with ADD-PATH: every path that the peer should have, each under an identifier of its own that
 stays with it as long as it is wanted, best first."""
 
+Initial: TypeAlias = Callable[[Family], tuple[Iterable[tuple[PathAttributes, list[bytes]]], Iterable[bytes]]]
+"""``Candidates``, where what ``Wanted`` would answer is known of many at once: those, by the attributes that they leave
+with, and what is left. An NLRI may be in both parts, if it leaves with the same attributes."""
+
 SLICE = 1024
 """Prefixes looked up in one turn (paths, with ADD-PATH), a few ms."""
 FLOW_COST = 32
@@ -44,13 +48,21 @@ _NOT_UP = "the session is not up"
 class Announcer:
     """One peer's Adj-RIB-Out, as the difference between what is wanted and what was sent.
 
-    Without ``wanted_paths`` a family with ADD-PATH is sent what ``wanted`` says, as path 1.
+    Without ``wanted_paths`` a family with ADD-PATH is sent what ``wanted`` says, as path 1. ``initial`` makes the
+    first announcement of a session a short one, where it is given; what it does is what ``candidates`` would.
     ``refused_by_size`` counts the times that a route was held back because it fits into no message.
     """
 
-    def __init__(self, wanted: Wanted, candidates: Candidates, wanted_paths: WantedPaths | None = None) -> None:
+    def __init__(
+        self,
+        wanted: Wanted,
+        candidates: Candidates,
+        wanted_paths: WantedPaths | None = None,
+        initial: Initial | None = None,
+    ) -> None:
         self._wanted = wanted
         self._candidates = candidates
+        self._initial = initial
         self._wanted_paths = self._only_path if wanted_paths is None else wanted_paths
         self._context: UpdateContext | None = None
         self._exporter: Exporter | None = None
@@ -83,7 +95,12 @@ class Announcer:
             )
             for family in sorted(context.families)
         }
-        self.mark_all()
+        for family, out in self._families.items():
+            if self._initial is None or out.paths is not None:
+                out.mark_all(self._candidates(family))
+            else:
+                runs, others = self._initial(family)
+                out.begin(runs, others)
 
     def session_down(self) -> None:
         """Forget what was sent: the peer has dropped it."""
@@ -127,6 +144,16 @@ class Announcer:
             return _NOT_UP
         return self._exporter.work_out(attributes, learned_from, family, nlri, source)
 
+    def exported_alike(
+        self, attributes: PathAttributes, family: Family, nlri: list[bytes], source: str
+    ) -> PathAttributes | None:
+        """``exported`` for routes of ours that share these attributes, if it is the same for all of them and lets them
+        out.
+        """
+        result = self.exported(attributes, None, family, nlri[0], source)
+        alike = len(nlri) == 1 or id(attributes) in self._shared  # else a policy asks for the prefix
+        return None if isinstance(result, str) or not alike else result
+
     def exported_flow(
         self, attributes: PathAttributes, learned_from: PeerInfo, family: Family, nlri: bytes
     ) -> PathAttributes | str:
@@ -139,7 +166,7 @@ class Announcer:
         """Something about this prefix may have changed; what is wanted is looked up later."""
         out = self._families.get(family)
         if out is not None:  # else: no session, or the family is not negotiated; ``reason`` says so
-            out.marked[nlri] = None
+            out.mark(nlri)
 
     def mark_all(self) -> None:
         """Everything may have changed."""
@@ -181,6 +208,9 @@ class Announcer:
         if looked_up and not any(out.withdraw for out in self._families.values()):
             while self._groups and len(batch) < limit:
                 self._announce(self._groups[0], context, batch, limit)
+            for out in self._families.values():
+                if len(batch) < limit and out.runs:
+                    out.send_runs(context, batch, limit)
             for out in self._families.values():
                 if len(batch) < limit and out.idle:
                     out.finish(batch)

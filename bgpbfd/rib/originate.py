@@ -10,20 +10,24 @@ A route for every peer is stored once, however many peers there are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from bgpbfd.core import Instant, PeerId, Prefix
+import msgspec
+from msgspec.structs import replace
+
+from bgpbfd.core import Family, Instant, PeerId, Prefix
 from bgpbfd.wire.attributes import PathAttributes
 
 Source: TypeAlias = Literal["config", "api", "service"]
 PRECEDENCE: tuple[Source, ...] = ("api", "service", "config")
 Affected: TypeAlias = list[tuple[PeerId | None, Prefix]]
 """(peer, prefix) to look at again; peer None means every peer."""
+Runs: TypeAlias = dict[tuple[Family, int], tuple[PathAttributes, list[bytes]]]
+"""NLRI by family and id of the attributes that they share, which stand beside them."""
 
 
-@dataclass(slots=True, frozen=True)
-class Route:
+class Route(msgspec.Struct, frozen=True, gc=False):
     """A route of ours. ``attributes.next_hop`` None: the session's own address. ``peers`` None: every peer.
 
     ``at`` is when it was given; ``expires`` when its lease ends, None never.
@@ -43,13 +47,24 @@ class _Store:
 
     common: dict[Prefix, Route] = field(default_factory=dict)
     by_peer: dict[PeerId, dict[Prefix, Route]] = field(default_factory=dict)
+    _runs: Runs | None = None  # of the common ones, worked out once for all sessions that come up
 
     def add(self, route: Route) -> None:
         if route.peers is None:
             self.common[route.prefix] = route
+            self._runs = None
             return
         for peer in route.peers:
             self.by_peer.setdefault(peer, {})[route.prefix] = route
+
+    def drop_common(self, prefix: Prefix) -> bool:
+        self._runs = None
+        return self.common.pop(prefix, None) is not None
+
+    def common_runs(self) -> Runs:
+        if self._runs is None:
+            self._runs = _runs(self.common)
+        return self._runs
 
     def drop(self, peer: PeerId, prefix: Prefix) -> bool:
         routes = self.by_peer.get(peer)
@@ -87,7 +102,7 @@ class Originated:
         if route.peers is None:
             old = store.common.get(route.prefix)
             same = old is not None and old.attributes == route.attributes
-            store.common[route.prefix] = replace(route, at=old.at if old is not None and same else now)
+            store.add(replace(route, at=old.at if old is not None and same else now))
             return [] if same else [(None, route.prefix)]
         before = {peer: store.by_peer.get(peer, {}).get(route.prefix) for peer in route.peers}
         affected: Affected = []
@@ -105,7 +120,7 @@ class Originated:
         """Take away the route for every peer (``peers`` None), or the routes given for these peers."""
         store = self._stores[source]
         if peers is None:
-            return [(None, prefix)] if store.common.pop(prefix, None) is not None else []
+            return [(None, prefix)] if store.drop_common(prefix) else []
         affected: Affected = [(p, prefix) for p in sorted(peers) if prefix in store.by_peer.get(p, {})]
         store.shrink(prefix, peers)
         return affected
@@ -118,12 +133,17 @@ class Originated:
     def replace_source(self, source: Source, routes: Iterable[Route], now: Instant) -> Affected:
         """Make ``routes`` the whole of ``source``; the differences are affected, what stays the same keeps its age."""
         old, new = self._stores[source], _Store()
+        fresh = not old.common and not old.by_peer
         for route in routes:
             if route.peers is not None and any(route.prefix in new.by_peer.get(p, {}) for p in route.peers):
                 new.shrink(route.prefix, route.peers)
-            new.add(_aged(route, old, now))
+            new.add(route if fresh and route.at == now else _aged(route, old, now))
         self._stores[source] = new
-        affected: Affected = [(None, prefix) for prefix in _differences(old.common, new.common)]
+        new.common_runs()  # for the sessions to come, while none waits for it
+        if fresh:
+            affected: Affected = [(None, prefix) for prefix in new.common]
+        else:
+            affected = [(None, prefix) for prefix in _differences(old.common, new.common)]
         for peer in old.by_peer.keys() | new.by_peer.keys():
             changes = _differences(old.by_peer.get(peer, {}), new.by_peer.get(peer, {}))
             affected.extend((peer, prefix) for prefix in changes)
@@ -150,20 +170,47 @@ class Originated:
 
     def wanted_routes(self, peer: PeerId, sources: frozenset[str], *, parent: PeerId | None = None) -> Iterator[Route]:
         """Each prefix's counting route at ``peer``. The routes must not be changed while it runs."""
-        layers: list[dict[Prefix, Route]] = []
-        for source in PRECEDENCE:
-            if source in sources:
-                store = self._stores[source]
-                named = [store.by_peer.get(name, {}) for name in (peer, parent) if name is not None]
-                layers.extend(layer for layer in (*named, store.common) if layer)
-        for position, layer in enumerate(layers):
-            above = layers[:position]
+        layers = self._layers(peer, sources, parent)
+        for position, (_, layer) in enumerate(layers):
+            above = [other for _, other in layers[:position]]
             if not above:
                 yield from layer.values()
                 continue
             for prefix, route in layer.items():
                 if not any(prefix in other for other in above):
                     yield route
+
+    def _layers(
+        self, peer: PeerId, sources: frozenset[str], parent: PeerId | None
+    ) -> list[tuple[Source, dict[Prefix, Route]]]:
+        """Where a route may stand that counts at ``peer``, the first to have the prefix first."""
+        found: list[tuple[Source, dict[Prefix, Route]]] = []
+        for source in PRECEDENCE:
+            if source in sources:
+                store = self._stores[source]
+                named = [store.by_peer.get(name, {}) for name in (peer, parent) if name is not None]
+                found.extend((source, layer) for layer in (*named, store.common) if layer)
+        return found
+
+    def wanted_runs(
+        self, peer: PeerId, family: Family, sources: frozenset[str], *, parent: PeerId | None = None
+    ) -> Iterator[tuple[Source, PathAttributes, list[bytes]]]:
+        """``wanted_routes`` of one family by the attributes that they share: source, attributes, NLRI.
+
+        The lists are not to be changed, nor are they when the routes are: they are how it was when asked.
+        """
+        above: set[bytes] = set()  # NLRI of the layers before
+        layers = self._layers(peer, sources, parent)
+        for number, (source, layer) in enumerate(layers, 1):
+            store = self._stores[source]
+            runs = store.common_runs() if layer is store.common else _runs(layer)
+            mine = [run for (of, _), run in runs.items() if of == family]
+            for attributes, nlri in mine:
+                left = [key for key in nlri if key not in above] if above else nlri
+                if left:
+                    yield source, attributes, left
+            if number < len(layers):  # else: nothing comes after it
+                above.update(*(nlri for _, nlri in mine))
 
     def routes(self, source: Source | None = None) -> Iterator[Route]:
         """Every route once, shadowed ones included."""
@@ -173,6 +220,17 @@ class Originated:
 
     def count(self, source: Source | None = None) -> int:
         return sum(1 for _ in self.routes(source))
+
+
+def _runs(routes: dict[Prefix, Route]) -> Runs:
+    found: dict[tuple[int, int, int], tuple[PathAttributes, list[bytes]]] = {}
+    for (afi, nlri, safi), route in routes.items():
+        attributes = route.attributes
+        run = found.get((afi, safi, id(attributes)))
+        if run is None:
+            run = found[afi, safi, id(attributes)] = attributes, []
+        run[1].append(nlri)
+    return {(Family(afi, safi), number): run for (afi, safi, number), run in found.items()}
 
 
 def _aged(route: Route, old: _Store, now: Instant) -> Route:

@@ -30,7 +30,12 @@ P1, P2, P3 = (Prefix.parse(text) for text in ("198.51.100.0/24", "203.0.113.0/24
 
 
 class Bench:
-    """``routes``: what is wanted of a prefix; ``paths``: what of one in a family with ADD-PATH."""
+    """``routes``: what is wanted of a prefix; ``paths``: what of one in a family with ADD-PATH.
+
+    ``short``: sessions begin the short way, by lists instead of prefix by prefix.
+    """
+
+    short = False
 
     def __init__(
         self, families: frozenset[Family] = BOTH, max_length: int = 4096, add_path: frozenset[Family] = NONE
@@ -41,10 +46,29 @@ class Bench:
         self.max_length = max_length
         self.add_path = add_path
         self.export = replace(EXPORT, families=families)
-        self.announcer = Announcer(self.wanted, self.candidates, self.wanted_paths)
+        initial = self.initial if self.short else None
+        self.announcer = Announcer(self.wanted, self.candidates, self.wanted_paths, initial)
 
     def candidates(self, family: Family) -> list[bytes]:
         return [nlri for table in (self.routes, self.paths) for f, nlri in table if family == f]
+
+    def initial(self, family: Family) -> tuple[list[tuple[PathAttributes, list[bytes]]], list[bytes]]:
+        lists: dict[int, tuple[PathAttributes, list[bytes]]] = {}
+        others = []
+        for (of, nlri), route in self.routes.items():
+            if of == family:
+                if isinstance(route, PathAttributes):
+                    lists.setdefault(id(route), (route, []))[1].append(nlri)
+                else:
+                    others.append(nlri)
+        runs = []
+        for route, nlri in lists.values():
+            leaves = self.announcer.exported_alike(route, family, nlri, "config")
+            if leaves is None:
+                others += nlri
+            else:
+                runs.append((leaves, nlri))
+        return runs, others
 
     def wanted(self, family: Family, nlri: bytes) -> PathAttributes | str | None:
         assert family not in self.add_path

@@ -15,6 +15,11 @@ from bgpbfd.wire.iana import SegmentType
 from bgpbfd.wire.update import encode_end_of_rib
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["by-prefix", "by-list"])
+def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bench, "short", request.param)
+
+
 def test_the_initial_set_then_end_of_rib_of_each_family() -> None:
     bench = Bench()
     bench.set(P1, PathAttributes(med=5))

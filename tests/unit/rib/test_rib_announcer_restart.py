@@ -18,6 +18,11 @@ def held_back() -> Bench:
     return bench
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["by-prefix", "by-list"])
+def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bench, "short", request.param)
+
+
 def test_rfc4724_4_1_routes_go_out_and_end_of_rib_waits() -> None:
     bench = held_back()
     assert shape(bench.drain()) == [("+", {P1})]

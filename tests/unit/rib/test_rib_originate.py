@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bgpbfd.core import PeerId, Prefix
 from bgpbfd.rib.originate import Originated, Route, Source
@@ -198,3 +197,37 @@ def test_what_is_affected_covers_every_change_and_nothing_is_lost(
             assert (peer, prefix) in affected or (None, prefix) in affected
         stored = {(r.source, p, r.prefix): r.attributes.med for r in own.routes() for p in r.peers or (None,)}
         assert stored == model
+
+
+@given(st.lists(ROUTES, max_size=30), st.sets(st.sampled_from(["config", "api", "service"])))
+def test_runs_are_the_wanted_routes_by_their_attributes(routes: list[Route], sources: set[str]) -> None:
+    own = Originated()
+    for item in routes:
+        own.set(item, 1)
+    for peer, parent in (("a", None), ("b", "a")):
+        plain = {
+            (route.prefix, route.source): route.attributes
+            for route in own.wanted_routes(peer, frozenset(sources), parent=parent)
+        }
+        for _ in range(2):  # the second time from what is kept
+            by_run = {}
+            for family in {route.prefix.family for route in routes}:
+                for source, attributes, nlri in own.wanted_runs(peer, family, frozenset(sources), parent=parent):
+                    for key in nlri:
+                        found = Prefix(family.afi, key, family.safi), source
+                        assert found not in by_run
+                        by_run[found] = attributes
+            assert by_run == plain
+        for item in routes[:2]:
+            own.remove_all(item.source, item.prefix)
+            plain = {
+                (route.prefix, route.source): route.attributes
+                for route in own.wanted_routes(peer, frozenset(sources), parent=parent)
+            }
+        runs = [
+            (Prefix(family.afi, key, family.safi), source)
+            for family in {route.prefix.family for route in routes}
+            for source, _, nlri in own.wanted_runs(peer, family, frozenset(sources), parent=parent)
+            for key in nlri
+        ]
+        assert sorted(runs) == sorted(plain)
