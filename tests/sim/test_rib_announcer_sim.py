@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TypeAlias
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -179,7 +180,7 @@ class AnnouncerMachine(RuleBasedStateMachine):
         super().__init__()
         self.own = Originated()
         self.rib = Rib()
-        self.announcer = Announcer(self.wanted, self.candidates, self.wanted_paths)
+        self.announcer = Announcer(self.wanted, self.candidates, self.wanted_paths, self.initial)
         self.export = OUTSIDE
         self.add_path = NONE
         self.receiver: Receiver | None = None
@@ -221,6 +222,16 @@ class AnnouncerMachine(RuleBasedStateMachine):
         own = [r.prefix.nlri for r in self.own.wanted_routes(PEER, SOURCES) if r.prefix.family == family]
         return own + list(self.rib.prefixes(family))
 
+    def initial(self, family: Family) -> tuple[list[tuple[PathAttributes, list[bytes]]], list[bytes]]:
+        runs, others = [], list(self.rib.prefixes(family))
+        for source, attributes, nlri in self.own.wanted_runs(PEER, family, SOURCES):
+            leaves = self.announcer.exported_alike(attributes, family, nlri, source)
+            if leaves is None:
+                others += nlri
+            else:
+                runs.append((leaves, nlri))
+        return runs, others
+
     def affected(self, affected: Affected) -> None:
         self.now += 1
         for peer, prefix in affected:
@@ -237,7 +248,9 @@ class AnnouncerMachine(RuleBasedStateMachine):
 
     @rule(routes=st.lists(ROUTES, max_size=6))
     def reload(self, routes: list[Route]) -> None:
-        self.affected(self.own.replace_source("config", [replace(r, source="config") for r in routes], self.now))
+        self.affected(
+            self.own.replace_source("config", [msgspec.structs.replace(r, source="config") for r in routes], self.now)
+        )
 
     @rule(
         prefixes=st.lists(st.sampled_from(PREFIXES), max_size=4, unique=True),
