@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bgpbfd import __version__, log
-from bgpbfd.api.server import ApiServer, ListenError
+from bgpbfd.api.late import LateApi
+from bgpbfd.api.late import Server as Api
+from bgpbfd.api.sockets import ListenError
 from bgpbfd.bfd.link import BfdLink
 from bgpbfd.config.load import ConfigError, Fault, load
 from bgpbfd.config.model import BfdProfile, Config
@@ -93,6 +95,7 @@ class _Daemon:
         self._lag = lag
         self._stop = asyncio.Event()
         self._stop_reason = ""
+        self._exit_code = 0
         self._reload_wanted = asyncio.Event()
 
     async def run(self) -> int:
@@ -126,35 +129,47 @@ class _Daemon:
         connections.sink = engine
         connections.before_reads(link.hear)
         operations = Operations(engine, self._load)
-        api = ApiServer(
-            operations,
-            [str(address) for address in self._config.api_socket],
-            self._config.api.unix_mode,
-            metrics=self._config.api.metrics,
-            lags=lambda: {"main": self._lag, "bfd": link.lag},
-        )
+        sockets, unix_mode = [str(address) for address in self._config.api_socket], self._config.api.unix_mode
+
+        def make_api() -> Api:
+            from bgpbfd.api.server import ApiServer
+
+            return ApiServer(
+                operations,
+                sockets,
+                unix_mode,
+                metrics=self._config.api.metrics,
+                lags=lambda: {"main": self._lag, "bfd": link.lag},
+            )
+
+        api = LateApi(make_api, sockets, unix_mode)
         operations.on_reload(lambda config: self._follow(config, api, hooks))
 
         recorder.add("start", f"bgpbfd {__version__} starts with {self._path}", clock.now())
         for warning in self._config.warnings:
             recorder.add("config-warning", warning, clock.now(), level="warning")
+        linked = asyncio.create_task(link.start())  # 0.1 s, beside what follows
         try:
-            await link.start()
             # Before any neighbor hears of us: a second daemon started by mistake must end here.
-            await api.start()
+            await api.claim()
+            if _uses_bfd(
+                self._config
+            ):  # no neighbor is to rely on a BFD that does not run; without it, BGP need not wait
+                await linked
         except OSError as error:
             recorder.add("start-failed", f"cannot start: {error}", clock.now(), level="error")
+            linked.cancel()
+            await asyncio.wait({linked})
+            await api.stop()
             await link.stop()
             return EXIT_FAILED
-        reloads = asyncio.create_task(self._reloads(operations))
         if not self._stop.is_set():
             apply_config(engine, self._config)
-        # What is here now stays: no later collection has to walk it (100k static routes: a pause of tens of ms).
-        gc.collect()
-        gc.freeze()
+        follow_up = asyncio.create_task(self._follow_up(linked, api, operations, recorder, clock))
 
         await self._stop.wait()
-        reloads.cancel()
+        linked.cancel()
+        follow_up.cancel()
         recorder.add("stop", f"stopping: {self._stop_reason}", clock.now())
         try:
             engine.stop(f"bgpbfd is stopping ({self._stop_reason})")
@@ -170,16 +185,42 @@ class _Daemon:
             await asyncio.wait([task for task in waiting if not task.done()], return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:
             task.cancel()
-        for outcome in await asyncio.gather(reloads, *waiting, return_exceptions=True):
+        for outcome in await asyncio.gather(follow_up, *waiting, return_exceptions=True):
             if isinstance(outcome, Exception):
                 recorder.add("stop-failed", f"while stopping: {outcome!r}", clock.now(), level="error")
+        await asyncio.wait({linked})  # what it came to, its follow-up has told
         timers.cancel_all()
         recorder.add("stopped", f"stopped after {(clock.now() - operations.started_at) / SECOND:.0f} s", clock.now())
-        return 0
+        return self._exit_code
 
     def _stop_signal(self, number: int) -> None:
         self._stop_reason = signal.Signals(number).name
         self._stop.set()
+
+    async def _follow_up(
+        self,
+        linked: asyncio.Task[None],
+        api: LateApi,
+        operations: Operations,
+        recorder: Recorder,
+        clock: SystemClock,
+    ) -> None:
+        """The part of the start that BGP does not wait for, then the reloads."""
+        try:
+            await linked
+            await api.serve()
+        except Exception as error:  # noqa: BLE001  an import that fails may raise anything
+            # Routes that nobody can drain or look at, and a BFD that a reload could ask for in vain, are no state to go
+            # on in: the installation is broken, and a start that fails is seen where a line in the log would not be.
+            recorder.add("start-failed", f"cannot start: {error}", clock.now(), level="error")
+            self._stop_reason, self._exit_code = "the start failed", EXIT_FAILED
+            self._stop.set()
+            return
+        # What is here now stays: no later collection has to walk it (100k static routes: a pause of tens of ms). Not
+        # even this once: the start leaves some 2,000 objects to collect, and a pause for them would come amid sessions.
+        gc.freeze()
+        gc.enable()
+        await self._reloads(operations)
 
     async def _reloads(self, operations: Operations) -> None:
         """SIGHUPs that come during a reload make one more, not many."""
@@ -204,7 +245,7 @@ class _Daemon:
             raise ConfigError([Fault("", f"cannot be read: {error}", str(self._path))]) from None
         return decoder.finish()
 
-    async def _follow(self, config: Config, api: ApiServer, hooks: Hooks) -> None:
+    async def _follow(self, config: Config, api: LateApi, hooks: Hooks) -> None:
         try:
             await api.reconfigure(
                 [str(address) for address in config.api_socket], config.api.unix_mode, metrics=config.api.metrics
@@ -222,6 +263,10 @@ def _read_anew(path: Path, old: Config) -> Iterator[bytes]:
         yield from encode(old, load(path))
     except Exception as error:  # noqa: BLE001  whoever waits for it hears of it
         yield encode_failure(error)
+
+
+def _uses_bfd(config: Config) -> bool:
+    return bool(config.bfd.sessions or config.bfd.unsolicited or any(peer.bfd for peer in config.peers))
 
 
 def _hide_secrets(config: Config) -> None:

@@ -8,15 +8,9 @@ is refused, because a loopback port is open to those as well.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
-import functools
 import importlib
-import ipaddress
 import logging
 import os
-import socket
-import stat
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +21,7 @@ from aiohttp.http import HttpProcessingError
 
 from bgpbfd.api.methods import METHODS, Context, Engine, LongList
 from bgpbfd.api.rpc import dispatch_to_serializable
+from bgpbfd.api.sockets import BACKLOG, Claim, ListenError, claim
 from bgpbfd.lag import LagHistogram
 
 log = logging.getLogger("bgpbfd.api")
@@ -41,8 +36,6 @@ IDLE_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 1.0
 CONNECTIONS_MAX = 256
 BATCH_MAX = 1000
-BACKLOG = 128
-UNIX_PATH_MAX = 107
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -70,37 +63,16 @@ def _is_ours(record: logging.LogRecord) -> bool:
 _http_log.addFilter(_is_ours)
 
 
-class ListenError(OSError):
-    """An API socket cannot be opened; the text names it and says what to do."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"api_socket {name}: {reason}")
-        self.name = name
-        self.reason = reason
-
-
 @dataclass(slots=True)
 class _Listener:
-    """An open socket; ``path`` and ``inode`` say which file is ours to remove."""
+    """A claimed socket that is served."""
 
+    claim: Claim
     server: asyncio.Server
-    path: str | None = None
-    inode: tuple[int, int] | None = None
-
-    def in_place(self) -> bool:
-        """A TCP socket always is; a Unix socket's file may have been removed or replaced by others."""
-        if self.path is None:
-            return True
-        try:
-            return _inode(self.path) == self.inode
-        except OSError:
-            return False
 
     def close(self) -> None:
         self.server.close()
-        if self.path is not None and self.in_place():
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
+        self.claim.remove_file()
 
 
 class ApiServer:
@@ -129,8 +101,11 @@ class ApiServer:
         self._listeners: dict[str, _Listener] = {}
         self._runner: web.AppRunner | None = None
 
-    async def start(self) -> None:
-        """Listen on all sockets, or on none. Raises ListenError."""
+    async def start(self, claims: dict[str, Claim] | None = None) -> None:
+        """Listen on all sockets, or on none. Raises ListenError.
+
+        ``claims``: the sockets where they were opened before; from now on they are the server's, to close as well.
+        """
         app = web.Application(client_max_size=BODY_MAX)
         app.router.add_post("/", self._post)
         app.router.add_get("/healthz", self._healthz)
@@ -144,27 +119,27 @@ class ApiServer:
             lingering_time=2.0,
             shutdown_timeout=STOP_TIMEOUT_S,
         )
-        await self._runner.setup()
         try:
+            await self._runner.setup()
+            if self._metrics:
+                await _import_metrics()  # before the first who may ask for them
+            for name, claimed in (claims or {}).items():
+                self._listeners[name] = await self._serve(claimed)
             await self.reconfigure(self._wanted, self._unix_mode, metrics=self._metrics)
-        except ListenError:
+        except BaseException:
             await self.stop()
+            for claimed in (claims or {}).values():  # those that were not yet served
+                claimed.close()
             raise
 
     async def reconfigure(self, sockets: list[str], unix_mode: int, *, metrics: bool = False) -> None:
         """Change to these sockets; those that stay are not touched. On ListenError the old ones all stay."""
         if metrics:
-            await asyncio.to_thread(importlib.import_module, "bgpbfd.api.metrics")  # slow: see there
+            await _import_metrics()
         wanted = list(dict.fromkeys(sockets))
-        opened: dict[str, _Listener] = {}
-        try:
-            for name in wanted:
-                if name not in self._listeners or not self._listeners[name].in_place():
-                    opened[name] = await self._listen(name, unix_mode)
-        except ListenError:
-            for listener in opened.values():
-                listener.close()
-            raise
+        kept = {name for name, listener in self._listeners.items() if listener.claim.in_place()}
+        claims = await claim([name for name in wanted if name not in kept], unix_mode)
+        opened = {name: await self._serve(claimed) for name, claimed in claims.items()}
         if self._runner is None:  # stopped while they were being opened
             for listener in opened.values():
                 listener.close()
@@ -172,8 +147,8 @@ class ApiServer:
         for name in [name for name in self._listeners if name not in wanted or name in opened]:
             self._listeners.pop(name).close()
         for listener in self._listeners.values():
-            if listener.path is not None and unix_mode != self._unix_mode:
-                os.chmod(listener.path, unix_mode)
+            if listener.claim.path is not None and unix_mode != self._unix_mode:
+                os.chmod(listener.claim.path, unix_mode)
         self._listeners |= opened
         self._wanted = wanted
         self._unix_mode = unix_mode
@@ -192,7 +167,7 @@ class ApiServer:
         """What is listened on, as it was asked for, with the port that a port 0 became."""
         found = []
         for name, listener in self._listeners.items():
-            if listener.path is not None:
+            if listener.claim.path is not None:
                 found.append(name)
             else:
                 host, port = listener.server.sockets[0].getsockname()[:2]
@@ -201,16 +176,13 @@ class ApiServer:
 
     # -- listening -----------------------------------------------------------------------------------------
 
-    async def _listen(self, name: str, unix_mode: int) -> _Listener:
+    async def _serve(self, claimed: Claim) -> _Listener:
         loop = asyncio.get_running_loop()
-        if name.startswith("unix:"):
-            path = name.removeprefix("unix:")
-            sock = await asyncio.to_thread(_unix_socket, name, path, unix_mode)
-            inode = _inode(path)
-            server = await loop.create_unix_server(self._protocol, sock=sock, backlog=BACKLOG)
-            return _Listener(server, path, inode)
-        sock = _tcp_socket(name)
-        return _Listener(await loop.create_server(self._protocol, sock=sock, backlog=BACKLOG))
+        if claimed.path is not None:
+            server = await loop.create_unix_server(self._protocol, sock=claimed.sock, backlog=BACKLOG)
+        else:
+            server = await loop.create_server(self._protocol, sock=claimed.sock, backlog=BACKLOG)
+        return _Listener(claimed, server)
 
     def _protocol(self) -> asyncio.BaseProtocol:
         assert self._runner is not None
@@ -316,6 +288,10 @@ class ApiServer:
         return answer
 
 
+async def _import_metrics() -> None:
+    await asyncio.to_thread(importlib.import_module, "bgpbfd.api.metrics")  # slow: see there
+
+
 class _Busy(asyncio.Protocol):
     """Told at once instead of left waiting."""
 
@@ -373,94 +349,3 @@ def _failure_object(code: int, reason: str) -> dict[str, Any]:
 
 def _failure(code: int, reason: str) -> bytes:
     return msgspec.json.encode(_failure_object(code, reason))
-
-
-# -- sockets -----------------------------------------------------------------------------------------------
-
-
-def _tcp_socket(name: str) -> socket.socket:
-    host, _, port = name.rpartition(":")
-    try:
-        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-        number = int(port)
-    except ValueError:
-        raise ListenError(name, "unix:PATH or ADDR:PORT is needed, an IPv6 address in brackets") from None
-    if not 0 <= number <= 65535:
-        raise ListenError(name, "a port is 0 to 65535")
-    if not address.is_loopback:
-        raise ListenError(name, "an address beyond loopback needs a token, which is not supported yet")
-    sock = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
-    return _opened(name, sock, functools.partial(_bind_tcp, sock, str(address), number))
-
-
-def _bind_tcp(sock: socket.socket, host: str, port: int) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((host, port))
-
-
-def _unix_socket(name: str, path: str, mode: int) -> socket.socket:
-    """A listening socket that has its permissions before it can be found under its name."""
-    if not path.startswith("/"):
-        path = os.path.abspath(path)
-    scratch = f"{path}.{os.getpid()}"
-    if len(os.fsencode(scratch)) > UNIX_PATH_MAX:
-        raise ListenError(name, f"the path is longer than a Unix socket's can be ({UNIX_PATH_MAX - 8} bytes)")
-    _make_way(name, path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    return _opened(name, sock, functools.partial(_bind_unix, sock, path, scratch, mode))
-
-
-def _bind_unix(sock: socket.socket, path: str, scratch: str, mode: int) -> None:
-    folder = os.path.dirname(path)
-    if not os.path.isdir(folder):
-        os.mkdir(folder, 0o755)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(scratch)
-    try:
-        sock.bind(scratch)
-        os.chmod(scratch, mode)
-        sock.listen(BACKLOG)
-        os.rename(scratch, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(scratch)
-        raise
-
-
-def _inode(path: str) -> tuple[int, int]:
-    found = os.lstat(path)
-    return found.st_dev, found.st_ino
-
-
-def _make_way(name: str, path: str) -> None:
-    """Only what a daemon that is gone has left behind may be replaced."""
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return  # nothing there; or bind will say what is wrong with the folder
-    if not stat.S_ISSOCK(found.st_mode):
-        raise ListenError(name, "a file that is not a socket is in the way")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return
-        except OSError as error:
-            if error.errno == errno.ENOENT:
-                return
-            raise ListenError(name, f"a socket is in the way: {error.strerror or error}") from None
-    raise ListenError(name, "another process answers there: stop it, or set another api_socket")
-
-
-def _opened(name: str, sock: socket.socket, bind: Callable[[], None]) -> socket.socket:
-    try:
-        sock.setblocking(False)
-        bind()
-    except OSError as error:
-        sock.close()
-        reason = error.strerror or str(error)
-        if error.errno == errno.EADDRINUSE:
-            reason = "the port is taken by another process"
-        raise ListenError(name, reason) from None
-    return sock

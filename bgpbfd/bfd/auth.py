@@ -10,11 +10,11 @@ ever signs or verifies, and no session goes on without authentication because it
 
 from __future__ import annotations
 
-import hashlib
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from hmac import compare_digest
 from random import Random
+from typing import TypeAlias
 
 from bgpbfd.bfd.protocol import AuthKey
 from bgpbfd.wire.bfd import (
@@ -28,22 +28,34 @@ from bgpbfd.wire.bfd import (
 )
 from bgpbfd.wire.iana import AuthType
 
-
-def _md5(data: bytes) -> bytes:
-    # RFC 5880 leaves no choice of the hash: the flag admits it on hosts that ban it elsewhere, and it costs less so.
-    return hashlib.md5(data, usedforsecurity=False).digest()
+_Hash: TypeAlias = Callable[[bytes], bytes]
+_Equal: TypeAlias = Callable[[bytes, bytes], bool]
 
 
-def _sha1(data: bytes) -> bytes:
-    return hashlib.sha1(data, usedforsecurity=False).digest()
+@functools.cache
+def _crypto() -> tuple[dict[AuthType, _Hash], _Equal]:
+    """The hashes, and the comparison that tells nothing by its time. Not before there is a key: OpenSSL is 4 MB."""
+    import hashlib
+    from hmac import compare_digest
+
+    equal: _Equal = compare_digest
+
+    def md5(data: bytes) -> bytes:
+        # RFC 5880 leaves no choice of the hash: the flag admits it on hosts that ban it elsewhere, and costs less.
+        return hashlib.md5(data, usedforsecurity=False).digest()
+
+    def sha1(data: bytes) -> bytes:
+        return hashlib.sha1(data, usedforsecurity=False).digest()
+
+    hashes: dict[AuthType, _Hash] = {
+        AuthType.KEYED_MD5: md5,
+        AuthType.METICULOUS_KEYED_MD5: md5,
+        AuthType.KEYED_SHA1: sha1,
+        AuthType.METICULOUS_KEYED_SHA1: sha1,
+    }
+    return hashes, equal
 
 
-_HASHES: dict[AuthType, Callable[[bytes], bytes]] = {
-    AuthType.KEYED_MD5: _md5,
-    AuthType.METICULOUS_KEYED_MD5: _md5,
-    AuthType.KEYED_SHA1: _sha1,
-    AuthType.METICULOUS_KEYED_SHA1: _sha1,
-}
 _METICULOUS = {AuthType.METICULOUS_KEYED_MD5, AuthType.METICULOUS_KEYED_SHA1}
 
 _TYPE_AT, _LENGTH_AT, _KEY_ID_AT = CONTROL_LENGTH, CONTROL_LENGTH + 1, CONTROL_LENGTH + 2
@@ -60,7 +72,8 @@ class _Key:
     name: str
     key_id: int
     meticulous: bool
-    hash: Callable[[bytes], bytes] | None
+    hash: _Hash | None
+    equal: _Equal
     section_length: int
     section: bytes
     secret: bytes = field(repr=False)
@@ -81,11 +94,13 @@ def _ready(key: AuthKey) -> _Key:
         secret, length, reserved = key.key, AUTH_PASSWORD_OFFSET + len(key.key), b""
     else:
         secret, length, reserved = key.key.ljust(longest, b"\0"), AUTH_DIGEST_OFFSET + longest, b"\0"
+    hashes, equal = _crypto()
     return _Key(
         name=key.type,
         key_id=key.key_id,
         meticulous=auth_type in _METICULOUS,
-        hash=_HASHES.get(auth_type),
+        hash=hashes.get(auth_type),
+        equal=equal,
         section_length=length,
         section=bytes((auth_type, length, key.key_id)) + reserved,
         secret=secret,
@@ -203,7 +218,7 @@ class Authenticator:
             # The section ends where the packet does: §4.1 has nothing behind it.
             return Discard.AUTH_LENGTH
         if key.hash is None:
-            if not compare_digest(data[_PASSWORD_AT:], key.secret):
+            if not key.equal(data[_PASSWORD_AT:], key.secret):
                 return Discard.AUTH_DIGEST
         else:
             sequence = int.from_bytes(data[_SEQUENCE_AT:_DIGEST_AT], "big")
@@ -212,7 +227,7 @@ class Authenticator:
                 ahead = (sequence - self._rcv_auth_seq) & _SEQUENCE_MASK
                 if ahead > 3 * data[2] or (key.meticulous and not ahead):
                     return Discard.AUTH_SEQUENCE
-            if not compare_digest(key.hash(data[:_DIGEST_AT] + key.secret), data[_DIGEST_AT:]):
+            if not key.equal(key.hash(data[:_DIGEST_AT] + key.secret), data[_DIGEST_AT:]):
                 return Discard.AUTH_DIGEST
             # DEVIATES RFC 5880 §6.7.3, §6.7.4: taken over after the digest was found right, not before, and a first
             # packet needs a right digest with SHA1 too. Else anybody could set the number, and shut the remote out.
