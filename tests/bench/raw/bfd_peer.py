@@ -1,6 +1,7 @@
 """Many BFD sessions towards one DUT: ``python -m tests.bench.raw.bfd_peer DUT COUNT INTERVAL_MS MULT``.
 
-Each has an address of its own. It comes up, stays up, answers polls, and every second prints a line of JSON: sessions
+Each has an address of its own. It comes up, stays up, speaks by the fast rate from the moment that it is Up, answers
+polls, and every second prints a line of JSON: sessions
 that are Up, packets sent and received so far, and how many sessions fell. It ends with its standard input. By the tick,
 as fast as plain Python goes: the same for every DUT.
 """
@@ -33,6 +34,7 @@ class Session:
         self.interval_us, self.mult = interval_us, mult
         self.state = DOWN
         self.heard = 0.0
+        self.due = 0.0
         self.packet = b""
         self.build()
 
@@ -52,7 +54,10 @@ def main() -> None:
     by_address = {socket.inet_aton(session.address): session for session in sessions}
     steady: dict[bytes, Session] = {}
     start = time.monotonic()
-    due = [(start + rng.random(), index) for index in range(count)]
+    due = []
+    for index, session in enumerate(sessions):
+        session.due = start + rng.random()
+        due.append((session.due, index))
     heapq.heapify(due)
     sent = received = falls = 0
     report_at = start + 1
@@ -66,7 +71,7 @@ def main() -> None:
                 data, ancillary, _, _ = listening.recvmsg(64, 64)
                 received += 1
                 session = steady.get(data)
-                if session is not None:
+                if session is not None and session.state == UP:
                     session.heard = now
                     continue
                 state, flags, theirs, _ = pull(data)
@@ -85,13 +90,16 @@ def main() -> None:
                     final = push(session.state, session.mine, theirs, interval_ms * 1000, mult, flags=FINAL)
                     session.sock.send(final)
                     sent += 1
-                elif session.state != old:
-                    heapq.heappush(due, (now, session.mine - 1 + count))
+                if session.state != old:
+                    session.due = now
+                    heapq.heappush(due, (now, session.mine - 1))
         except BlockingIOError:
             pass
         while due[0][0] <= now:
-            _, index = heapq.heappop(due)
-            session = sessions[index % count]
+            at, index = heapq.heappop(due)
+            session = sessions[index]
+            if at != session.due:
+                continue  # it has spoken since, as its state changed: from then on by the new rate
             if session.state == UP and now - session.heard > detection_s + 0.05:
                 falls += 1
                 session.state, session.yours = DOWN, 0
@@ -101,8 +109,8 @@ def main() -> None:
                 sent += 1
             except OSError:
                 pass
-            if index < count:
-                heapq.heappush(due, (now + session.interval_s * (0.75 + 0.23 * rng.random()), index))
+            session.due = now + session.interval_s * (0.75 + 0.23 * rng.random())
+            heapq.heappush(due, (session.due, index))
         if now >= report_at:
             report_at += 1
             up = sum(session.state == UP for session in sessions)

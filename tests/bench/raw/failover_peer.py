@@ -46,12 +46,10 @@ class Peer:
                     self.state = INIT if old != UP else DOWN
                 elif state in {INIT, UP}:
                     self.state = UP if old != DOWN or state == INIT else DOWN
-                if not speak:
-                    continue
-                if flags & POLL:
+                if self.state != old:
+                    self.next_tx = now  # a peer that hears of Up by a poll detects by the fast rate from then on
+                if speak and flags & POLL:
                     self.send(FINAL)
-                elif old != self.state:
-                    self.next_tx = now
         if self.state == UP and now - self.heard > 3 * self.interval_us * self.mult / 1e6:
             self.state, self.yours = DOWN, 0
         if speak and now >= self.next_tx:
