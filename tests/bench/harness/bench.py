@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.harness.duts import Dut, Spec, dut
+from tests.bench.harness.figures import Pauses
 from tests.interop.harness.lab import Host, Lab
 from tests.interop.harness.process import HarnessError, tail
 
@@ -39,6 +40,7 @@ class Bench:
         """Of a work that grows."""
         self.scratch = scratch
         """Kept over the rounds: what is dear to make."""
+        self.dut: Dut | None = None
         self.dut_host: Host = lab.host("dut")
         self.peer_host: Host = lab.host("peer")
         self._helpers: list[Helper] = []
@@ -57,15 +59,15 @@ class Bench:
 
     def start(self, subject: str, spec: Spec) -> Dut:
         """Started, not waited for."""
-        started = dut(subject, self.dut_host, spec)
-        started.launch()
-        return started
+        self.dut = dut(subject, self.dut_host, spec)
+        self.dut.launch()
+        return self.dut
 
     def begin(self, subject: str, spec: Spec) -> float:
         """The moment of its start: its configuration was written before."""
-        started = dut(subject, self.dut_host, spec)
+        self.dut = dut(subject, self.dut_host, spec)
         begun = time.monotonic()
-        started.launch()
+        self.dut.launch()
         return begun
 
     def helper(self, module: str, *arguments: object) -> Helper:
@@ -74,6 +76,10 @@ class Bench:
         started = Helper(self.peer_host.argv(*argv), self.peer_host.logs / f"{module}.log")
         self._helpers.append(started)
         return started
+
+    def pauses(self) -> dict[str, Pauses]:
+        """Of each of the DUT's loops; empty if it does not say."""
+        return {} if self.dut is None else self.dut.pauses()
 
     # -- what the DUT costs ----------------------------------------------------------------------------------
 

@@ -46,6 +46,13 @@ def grown(work: str, bench: Bench, subject: str) -> list[Figure]:
 
 WORKS = [
     Work(
+        "bfd-1-50",
+        "BFD, one session, 50 ms × 3",
+        ("bgpbfd", "bird", "frr", "aiobfd"),
+        partial(steady, "bfd-1-50", 1, 50, 10),
+        (Target("sessions that fell", 0),),
+    ),
+    Work(
         "bfd-200-50",
         "BFD, 200 sessions, 50 ms × 3",
         ("bgpbfd", "bird", "frr"),
