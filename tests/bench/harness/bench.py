@@ -8,7 +8,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,9 +73,13 @@ class Bench:
     def helper(self, module: str, *arguments: object) -> Helper:
         """One of tests.bench.raw on the other core, in the peers' host."""
         argv = ["taskset", "-c", "1", sys.executable, "-m", f"tests.bench.raw.{module}", *(str(a) for a in arguments)]
-        started = Helper(self.peer_host.argv(*argv), self.peer_host.logs / f"{module}.log")
+        started = Helper(self.peer_host.argv(*argv), self.peer_host.logs / f"{module}.log", self._check)
         self._helpers.append(started)
         return started
+
+    def _check(self) -> None:
+        if self.dut is not None:
+            self.dut.check()
 
     def pauses(self) -> dict[str, Pauses]:
         """Of each of the DUT's loops; empty if it does not say."""
@@ -116,7 +120,9 @@ class Bench:
 class Helper:
     """A program that answers by lines of JSON, and ends with its standard input."""
 
-    def __init__(self, argv: list[str], log: Path) -> None:
+    def __init__(self, argv: list[str], log: Path, check: Callable[[], None]) -> None:
+        """``check`` raises when there is nothing more to wait for."""
+        self._check = check
         self._name = next(word for word in argv if word.startswith("tests.bench.raw"))
         self._log = log
         with log.open("wb") as errors:
@@ -131,8 +137,11 @@ class Helper:
         while b"\n" not in self._pending:
             left = deadline - time.monotonic()
             assert self._process.stdout is not None
-            if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
+            if left <= 0:
                 raise HarnessError(f"{self._name} says nothing for {timeout_s:g} s\n{tail(self._log)}")
+            if not select.select([self._process.stdout], [], [], min(left, 1))[0]:
+                self._check()
+                continue
             data = self._process.stdout.read(1 << 16)
             if not data:
                 raise HarnessError(f"{self._name} has ended\n{tail(self._log)}")

@@ -18,7 +18,7 @@ from typing import ClassVar
 from tests.bench.harness import metrics
 from tests.bench.harness.figures import Pauses
 from tests.interop.harness.lab import Host
-from tests.interop.harness.process import HarnessError, Process, run
+from tests.interop.harness.process import HarnessError, Process, run, tail
 
 _BIN = Path(sys.executable).parent
 PEERS = _BIN.parent / "peers"
@@ -80,6 +80,12 @@ class Dut(ABC):
         process = self.host.spawn(["taskset", "-c", "0", *argv], f"{self.name}.log", env)
         self.processes.append(process)
         return process
+
+    def check(self) -> None:
+        """Raises HarnessError if one of its processes has ended."""
+        for process in self.processes:
+            if not process.alive:
+                raise HarnessError(f"{self.name} ended with exit {process.exit_code}\n{tail(process.log)}")
 
     @abstractmethod
     def prepare(self) -> None:
@@ -344,6 +350,7 @@ class ExaBgp(Dut):
     programs = ("exabgp",)
     version_argv = ("exabgp", "--version")
     dials = True
+    log_level: ClassVar[str] = "ERR"
 
     def prepare(self) -> None:
         s = self.spec
@@ -360,7 +367,7 @@ class ExaBgp(Dut):
         return ("exabgp",)
 
     def launch(self) -> None:
-        env = {"exabgp.log.level": "ERR", "exabgp.api.cli": "false", "exabgp.daemon.user": "root"}
+        env = {"exabgp.log.level": self.log_level, "exabgp.api.cli": "false", "exabgp.daemon.user": "root"}
         self.spawn(*self.argv, str(self.path("exabgp.conf")), env={**env, "exabgp.daemon.drop": "false"})
 
 
@@ -370,6 +377,7 @@ class ExaBgp5(ExaBgp):
     name = "exabgp5"
     programs = (str(PEERS / "exabgp5/bin/exabgp"),)
     version_argv = (*programs, "version")
+    log_level = "ERROR"
 
     @property
     def argv(self) -> tuple[str, ...]:

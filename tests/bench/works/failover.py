@@ -25,6 +25,8 @@ def silence(work: str, loaded: bool, bench: Bench, subject: str) -> list[Figure]
     peer = bench.helper("failover_peer", local, DUT_ADDRESS, 65001, runs, 50, 3)
     cuts = [peer.line() for _ in range(runs)]
     over = [cut["over_ms"] for cut in cuts if cut["why"] is not None]
+    if not over:
+        raise AssertionError(f"{subject} answered none of {runs} cuts")
     return [
         Figure(work, subject, "median over the detection time", "ms", median(over)),
         Figure(work, subject, "worst over the detection time", "ms", max(over)),
