@@ -417,4 +417,6 @@ def missing(name: str) -> str | None:
     """Why it cannot be measured here."""
     if os.geteuid() != 0:
         return "needs root"
+    if (os.cpu_count() or 1) < 2:
+        return "needs two cores"
     return DUTS[name].missing() if name in DUTS else "unknown"

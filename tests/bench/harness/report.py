@@ -19,6 +19,10 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
+def _named(metric: str, unit: str) -> str:
+    return f"{metric}, {unit}" if unit else metric
+
+
 def table(works: list[Work], figures: list[Figure], skipped: dict[str, str]) -> str:
     """Markdown: a table a work, medians with the least and the greatest; then what was wanted and what came of it."""
     lines: list[str] = []
@@ -56,7 +60,7 @@ def _rows(work: Work, own: list[Figure]) -> list[str]:
                 if len(values) > 1:
                     cell += f" ({_number(min(values))}–{_number(max(values))})"
             cells.append(cell)
-        lines.append(f"| {metric}, {unit} | " + " | ".join(cells) + " |")
+        lines.append(f"| {_named(metric, unit)} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -68,7 +72,7 @@ def _growth_rows(own: list[Figure]) -> list[str]:
         for size in sizes:
             values = [f.value for f in own if (f.subject, f.metric, f.size) == (subject, metric, size)]
             cells.append(_number(median(values)) if values else "–")
-        lines.append(f"| {subject}: {metric}, {unit} | " + " | ".join(cells) + " |")
+        lines.append(f"| {subject}: {_named(metric, unit)} | " + " | ".join(cells) + " |")
     return lines
 
 
