@@ -252,7 +252,7 @@ class Frr(Dut):
             lines.append("exit")
         if s.neighbors:
             lines += [f"router bgp {s.asn}", f" bgp router-id {s.address}", " no bgp ebgp-requires-policy"]
-            lines += [" no bgp network import-check"]
+            lines += [" no bgp network import-check", " coalesce-time 0"]
             for neighbor in s.neighbors:
                 own = f" neighbor {neighbor.address}"
                 lines += [f"{own} remote-as {neighbor.asn}", f"{own} passive", f"{own} advertisement-interval 0"]

@@ -25,6 +25,8 @@ from tests.bench.raw import bgp
 
 QUIET_S = 0.5
 REDIAL_S = 0.01
+REDIAL_DROPPED_S = 0.05
+"""After a session that the DUT took and dropped: FRR does while it reads its configuration."""
 NUDGE_S = 0.05
 ALIVE_S = 30.0
 
@@ -116,7 +118,7 @@ def main() -> None:
             if not data:
                 announced, withdrawn = announced - session.announced, withdrawn - session.withdrawn
                 selector.unregister(session.sock)
-                session.drop(time.monotonic() + 0.2)
+                session.drop(time.monotonic() + REDIAL_DROPPED_S)
                 waiting.append(session)
                 continue
             now = time.monotonic()
