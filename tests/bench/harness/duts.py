@@ -242,6 +242,7 @@ class Frr(Dut):
             directory = parent / self.host.name
             directory.mkdir(parents=True, exist_ok=True)
             shutil.chown(directory, "frr", "frr")
+        Path("/etc/frr", self.host.name, "vtysh.conf").touch()  # vtysh complains without it
         lines = ["frr defaults datacenter"]
         if s.bfd_sessions:
             timers = (

@@ -25,6 +25,8 @@ from tests.bench.raw import bgp
 
 QUIET_S = 0.5
 REDIAL_S = 0.01
+DIAL_S = 0.02
+"""A whole round trip takes far less; a SYN that BIRD's queue of 8 has no room for would be sent again after 1 s."""
 REDIAL_DROPPED_S = 0.05
 """After a session that the DUT took and dropped: FRR does while it reads its configuration."""
 NUDGE_S = 0.05
@@ -88,7 +90,7 @@ def main() -> None:
         now = time.monotonic()
         if listener is None and waiting:
             for session in [s for s in waiting if s.due <= now][:50]:
-                sock = bgp.dial(session.address, dut)
+                sock = bgp.dial(session.address, dut, DIAL_S)
                 if sock is None:
                     session.due = now + REDIAL_S
                     break
