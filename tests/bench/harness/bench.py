@@ -8,12 +8,13 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.bench.harness.duts import Dut, Spec, dut
+from tests.bench.harness.figures import Pauses
 from tests.interop.harness.lab import Host, Lab
 from tests.interop.harness.process import HarnessError, tail
 
@@ -39,6 +40,7 @@ class Bench:
         """Of a work that grows."""
         self.scratch = scratch
         """Kept over the rounds: what is dear to make."""
+        self.dut: Dut | None = None
         self.dut_host: Host = lab.host("dut")
         self.peer_host: Host = lab.host("peer")
         self._helpers: list[Helper] = []
@@ -57,23 +59,31 @@ class Bench:
 
     def start(self, subject: str, spec: Spec) -> Dut:
         """Started, not waited for."""
-        started = dut(subject, self.dut_host, spec)
-        started.launch()
-        return started
+        self.dut = dut(subject, self.dut_host, spec)
+        self.dut.launch()
+        return self.dut
 
     def begin(self, subject: str, spec: Spec) -> float:
         """The moment of its start: its configuration was written before."""
-        started = dut(subject, self.dut_host, spec)
+        self.dut = dut(subject, self.dut_host, spec)
         begun = time.monotonic()
-        started.launch()
+        self.dut.launch()
         return begun
 
     def helper(self, module: str, *arguments: object) -> Helper:
         """One of tests.bench.raw on the other core, in the peers' host."""
         argv = ["taskset", "-c", "1", sys.executable, "-m", f"tests.bench.raw.{module}", *(str(a) for a in arguments)]
-        started = Helper(self.peer_host.argv(*argv), self.peer_host.logs / f"{module}.log")
+        started = Helper(self.peer_host.argv(*argv), self.peer_host.logs / f"{module}.log", self._check)
         self._helpers.append(started)
         return started
+
+    def _check(self) -> None:
+        if self.dut is not None:
+            self.dut.check()
+
+    def pauses(self) -> dict[str, Pauses]:
+        """Of each of the DUT's loops; empty if it does not say."""
+        return {} if self.dut is None else self.dut.pauses()
 
     # -- what the DUT costs ----------------------------------------------------------------------------------
 
@@ -110,7 +120,9 @@ class Bench:
 class Helper:
     """A program that answers by lines of JSON, and ends with its standard input."""
 
-    def __init__(self, argv: list[str], log: Path) -> None:
+    def __init__(self, argv: list[str], log: Path, check: Callable[[], None]) -> None:
+        """``check`` raises when there is nothing more to wait for."""
+        self._check = check
         self._name = next(word for word in argv if word.startswith("tests.bench.raw"))
         self._log = log
         with log.open("wb") as errors:
@@ -125,8 +137,11 @@ class Helper:
         while b"\n" not in self._pending:
             left = deadline - time.monotonic()
             assert self._process.stdout is not None
-            if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
+            if left <= 0:
                 raise HarnessError(f"{self._name} says nothing for {timeout_s:g} s\n{tail(self._log)}")
+            if not select.select([self._process.stdout], [], [], min(left, 1))[0]:
+                self._check()
+                continue
             data = self._process.stdout.read(1 << 16)
             if not data:
                 raise HarnessError(f"{self._name} has ended\n{tail(self._log)}")

@@ -15,10 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from tests.bench.harness import metrics
+from tests.bench.harness.figures import Pauses
 from tests.interop.harness.lab import Host
-from tests.interop.harness.process import HarnessError, Process, run
+from tests.interop.harness.process import HarnessError, Process, run, tail
 
 _BIN = Path(sys.executable).parent
+PEERS = _BIN.parent / "peers"
+"""Virtual environments of what comes from PyPI and wants other versions than we do; ``tests/bench/run`` makes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,12 @@ class Dut(ABC):
         self.processes.append(process)
         return process
 
+    def check(self) -> None:
+        """Raises HarnessError if one of its processes has ended."""
+        for process in self.processes:
+            if not process.alive:
+                raise HarnessError(f"{self.name} ended with exit {process.exit_code}\n{tail(process.log)}")
+
     @abstractmethod
     def prepare(self) -> None:
         """Write the configuration: not measured."""
@@ -98,6 +108,10 @@ class Dut(ABC):
     def show_neighbors(self) -> list[str]:
         """The command by which a person looks at the neighbors."""
         raise HarnessError(f"{self.name} is not asked this")
+
+    def pauses(self) -> dict[str, Pauses]:
+        """Of each of its loops, if it says."""
+        return {}
 
     def rewrite(self, routes: Sequence[str]) -> None:
         """Other routes in the configuration, for ``reload``."""
@@ -124,7 +138,7 @@ class Bgpbfd(Dut):
         bfd += f"detect_multiplier = {s.mult}"
         lines = [
             f'router_id = "{s.address}"\ndefault_as = {s.asn}',
-            f'api_socket = "unix:{self.socket}"\n[bfd.profiles.bench]\n{bfd}\ndamping = false\n',
+            f'api_socket = "unix:{self.socket}"\n[api]\nmetrics = true\n[bfd.profiles.bench]\n{bfd}\ndamping = false\n',
         ]
         for address in s.bfd_sessions:
             lines.append(f'[[bfd.sessions]]\npeer = "{address}"\nlocal = "{s.address}"\nprofile = "bench"')
@@ -160,6 +174,9 @@ class Bgpbfd(Dut):
 
     def show_neighbors(self) -> list[str]:
         return self._ctl_argv("show", "neighbors")
+
+    def pauses(self) -> dict[str, Pauses]:
+        return metrics.pauses(metrics.scrape(self.socket))
 
 
 class Bird(Dut):
@@ -225,6 +242,7 @@ class Frr(Dut):
             directory = parent / self.host.name
             directory.mkdir(parents=True, exist_ok=True)
             shutil.chown(directory, "frr", "frr")
+        Path("/etc/frr", self.host.name, "vtysh.conf").touch()  # vtysh complains without it
         lines = ["frr defaults datacenter"]
         if s.bfd_sessions:
             timers = (
@@ -235,7 +253,7 @@ class Frr(Dut):
             lines.append("exit")
         if s.neighbors:
             lines += [f"router bgp {s.asn}", f" bgp router-id {s.address}", " no bgp ebgp-requires-policy"]
-            lines += [" no bgp network import-check"]
+            lines += [" no bgp network import-check", " coalesce-time 0"]
             for neighbor in s.neighbors:
                 own = f" neighbor {neighbor.address}"
                 lines += [f"{own} remote-as {neighbor.asn}", f"{own} passive", f"{own} advertisement-interval 0"]
@@ -333,6 +351,7 @@ class ExaBgp(Dut):
     programs = ("exabgp",)
     version_argv = ("exabgp", "--version")
     dials = True
+    log_level: ClassVar[str] = "ERR"
 
     def prepare(self) -> None:
         s = self.spec
@@ -344,12 +363,51 @@ class ExaBgp(Dut):
             lines.append(" }\n}")
         self.path("exabgp.conf").write_text("\n".join([*lines, ""]))
 
+    @property
+    def argv(self) -> tuple[str, ...]:
+        return ("exabgp",)
+
     def launch(self) -> None:
-        env = {"exabgp.log.level": "ERR", "exabgp.api.cli": "false", "exabgp.daemon.user": "root"}
-        self.spawn("exabgp", str(self.path("exabgp.conf")), env={**env, "exabgp.daemon.drop": "false"})
+        env = {"exabgp.log.level": self.log_level, "exabgp.api.cli": "false", "exabgp.daemon.user": "root"}
+        self.spawn(*self.argv, str(self.path("exabgp.conf")), env={**env, "exabgp.daemon.drop": "false"})
 
 
-DUTS: dict[str, type[Dut]] = {kind.name: kind for kind in (Bgpbfd, Bird, Frr, OpenBgpd, GoBgp, ExaBgp)}
+class ExaBgp5(ExaBgp):
+    """PyPI's, beside Debian's."""
+
+    name = "exabgp5"
+    programs = (str(PEERS / "exabgp5/bin/exabgp"),)
+    version_argv = (*programs, "version")
+    log_level = "ERROR"
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        return (*self.programs, "server")
+
+
+class AioBfd(Dut):
+    """PyPI's: BFD alone, one session a process as its command line has it."""
+
+    name = "aiobfd"
+    programs = (str(PEERS / "aiobfd/bin/aiobfd"),)
+    version_argv = (str(PEERS / "aiobfd/bin/pip"), "--disable-pip-version-check", "show", "aiobfd")
+
+    def prepare(self) -> None:
+        if len(self.spec.bfd_sessions) != 1 or self.spec.neighbors:
+            raise HarnessError("aiobfd has one BFD session and no BGP")
+
+    def launch(self) -> None:
+        s = self.spec
+        interval = str(s.interval_ms)
+        self.spawn(*self.programs, s.address, *s.bfd_sessions, "-r", interval, "-t", interval, "-m", str(s.mult))
+
+    def bfd_up(self) -> int:
+        """As its log says, which has a line for each change of state."""
+        changes = re.findall(r"going (?:to )?(\w+)", self.processes[0].log.read_text())
+        return int(changes[-1:] == ["UP"])
+
+
+DUTS: dict[str, type[Dut]] = {kind.name: kind for kind in (Bgpbfd, Bird, Frr, OpenBgpd, GoBgp, ExaBgp, ExaBgp5, AioBfd)}
 
 
 def dut(name: str, host: Host, spec: Spec) -> Dut:
@@ -360,4 +418,6 @@ def missing(name: str) -> str | None:
     """Why it cannot be measured here."""
     if os.geteuid() != 0:
         return "needs root"
+    if (os.cpu_count() or 1) < 2:
+        return "needs two cores"
     return DUTS[name].missing() if name in DUTS else "unknown"

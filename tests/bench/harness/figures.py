@@ -20,6 +20,42 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Pauses:
+    """Of one loop, since its process's start: how long its turns kept waiting what was due."""
+
+    worst_ms: float
+    cumulative: tuple[tuple[float, int], ...]
+    """Upper bounds in ms, the last one infinite, and how many pauses were no longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """The pauses of one loop of a subject over one round, for the JSON."""
+
+    work: str
+    subject: str
+    loop: str
+    pauses: Pauses
+    size: int | None = None
+    round: int = 0
+
+
+def worst_between(before: Pauses, after: Pauses) -> float:
+    """The longest pause between two looks, in ms.
+
+    Exact if it is the longest since the start; else the upper bound of the longest bucket that grew.
+    """
+    if after.worst_ms > before.worst_ms:
+        return after.worst_ms
+    least = 0.0
+    grown_below = 0
+    for (bound_ms, earlier), (_, later) in zip(before.cumulative, after.cumulative, strict=True):
+        if later - earlier > grown_below:
+            grown_below, least = later - earlier, min(bound_ms, after.worst_ms)
+    return least
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """bgpbfd's ``metric`` is to be at most ``at_most``: times that of ``of``, or absolutely (None)."""
 

@@ -32,7 +32,7 @@ def plot(work: Work, figures: list[Figure], path: Path) -> None:
             values = [median(f.value for f in own if f.subject == subject) for subject in subjects]
             axis.bar(subjects, values, color=["tab:orange" if s == "bgpbfd" else "tab:blue" for s in subjects])
             axis.tick_params(axis="x", labelrotation=40, labelsize=7)
-        axis.set_title(f"{metric}, {unit}", fontsize=8)
+        axis.set_title(f"{metric}, {unit}" if unit else metric, fontsize=8)
     canvas.suptitle(work.title, fontsize=9)
     canvas.tight_layout()
     canvas.savefig(path)

@@ -6,15 +6,21 @@ import json
 import platform
 import subprocess
 from dataclasses import asdict
+from importlib.util import find_spec
+from math import isinf
 from pathlib import Path
 from statistics import median
 
-from tests.bench.harness.figures import Figure, judge, readings
+from tests.bench.harness.figures import Figure, Histogram, judge, readings
 from tests.bench.harness.work import Work
 
 
 def _number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _named(metric: str, unit: str) -> str:
+    return f"{metric}, {unit}" if unit else metric
 
 
 def table(works: list[Work], figures: list[Figure], skipped: dict[str, str]) -> str:
@@ -54,7 +60,7 @@ def _rows(work: Work, own: list[Figure]) -> list[str]:
                 if len(values) > 1:
                     cell += f" ({_number(min(values))}–{_number(max(values))})"
             cells.append(cell)
-        lines.append(f"| {metric}, {unit} | " + " | ".join(cells) + " |")
+        lines.append(f"| {_named(metric, unit)} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -66,7 +72,7 @@ def _growth_rows(own: list[Figure]) -> list[str]:
         for size in sizes:
             values = [f.value for f in own if (f.subject, f.metric, f.size) == (subject, metric, size)]
             cells.append(_number(median(values)) if values else "–")
-        lines.append(f"| {subject}: {metric}, {unit} | " + " | ".join(cells) + " |")
+        lines.append(f"| {subject}: {_named(metric, unit)} | " + " | ".join(cells) + " |")
     return lines
 
 
@@ -83,18 +89,58 @@ def environment(versions: dict[str, str]) -> dict[str, object]:
     }
 
 
+def heading(facts: dict[str, object]) -> str:
+    versions = facts["versions"]
+    assert isinstance(versions, dict)
+    lines = [
+        f"Commit {facts['commit']}, Python {facts['python']}, Linux {facts['kernel']}, "
+        f"{facts['cores']} × {facts['cpu']}.",
+        ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) + ".",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _pauses(histogram: Histogram) -> dict[str, object]:
+    """Buckets by their upper bounds in ms, as Prometheus has them: each with all below it, ``+Inf`` the last."""
+    pauses = histogram.pauses
+    return {
+        "work": histogram.work,
+        "subject": histogram.subject,
+        "loop": histogram.loop,
+        "size": histogram.size,
+        "round": histogram.round,
+        "worst_ms": pauses.worst_ms,
+        "buckets": {"+Inf" if isinf(bound) else f"{bound:g}": count for bound, count in pauses.cumulative},
+    }
+
+
 def write(
-    out: Path, works: list[Work], figures: list[Figure], skipped: dict[str, str], facts: dict[str, object]
+    out: Path,
+    works: list[Work],
+    figures: list[Figure],
+    histograms: list[Histogram],
+    skipped: dict[str, str],
+    facts: dict[str, object],
 ) -> None:
-    """``results.md``, ``results.json`` and a plot for each work whose figures have sizes."""
+    """``results.md``, ``results.json`` and a plot for each work that was measured."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "results.md").write_text(table(works, figures, skipped))
-    results = {"environment": facts, "skipped": skipped, "figures": [asdict(figure) for figure in figures]}
-    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    try:
-        import matplotlib as mpl  # noqa: F401  only to see whether it is there
-    except ImportError:
+    plots = find_spec("matplotlib") is not None
+    if not plots:
         skipped["plots"] = "no matplotlib (pip install -e '.[bench]')"
+    (out / "results.md").write_text(heading(facts) + table(works, figures, skipped))
+    results = {
+        "environment": facts,
+        "skipped": skipped,
+        "targets": [
+            {"work": work.name, **asdict(verdict.target), "reached": verdict.reached, "good": verdict.good}
+            for work in works
+            for verdict in (judge(figures, work.name, target) for target in work.targets)
+        ],
+        "figures": [asdict(figure) for figure in figures],
+        "pauses": [_pauses(histogram) for histogram in histograms],
+    }
+    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    if not plots:
         return
     from tests.bench.harness.plots import plot
 

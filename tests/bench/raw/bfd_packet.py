@@ -18,6 +18,11 @@ def push(state: int, mine: int, yours: int, interval_us: int, mult: int, *, flag
     return _CONTROL.pack(0x20 | diag, state << 6 | flags, mult, 24, mine, yours, desired, interval_us, 0)
 
 
+def their_detection_s(data: bytes, interval_us: int) -> float:
+    """The detection time that their packet gives us (§6.8.4), with our ``interval_us`` as Required Min RX."""
+    return data[2] * max(int.from_bytes(data[12:16], "big"), interval_us) / 1e6
+
+
 def pull(data: bytes) -> tuple[int, int, int, int]:
     """State, flags, their discriminator, ours."""
     _, state, _, _, mine, yours, _, _, _ = _CONTROL.unpack(data[:24])

@@ -1,8 +1,8 @@
 """Many BFD sessions towards one DUT: ``python -m tests.bench.raw.bfd_peer DUT COUNT INTERVAL_MS MULT``.
 
-Each has an address of its own. It comes up, stays up, answers polls, and every second prints a line of JSON: sessions
-that are Up, packets sent and received so far, and how many sessions fell. It ends with its standard input. By the tick,
-as fast as plain Python goes: the same for every DUT.
+Each has an address of its own. It comes up, stays up, speaks by the fast rate from the moment that it is Up, answers
+polls, and every second prints a line of JSON: sessions that are Up, packets sent and received so far, and how many
+sessions fell. It ends with its standard input. By the tick, as fast as plain Python goes: the same for every DUT.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import socket
 import sys
 import time
 
-from tests.bench.raw.bfd_packet import DOWN, FINAL, INIT, POLL, UP, listener, pull, push, sender
+from tests.bench.raw.bfd_packet import DOWN, FINAL, INIT, POLL, UP, listener, pull, push, sender, their_detection_s
 
 TICK_S = 0.001
+GRACE_S = 0.05
+"""It may itself be late."""
 
 
 def address(index: int) -> str:
@@ -32,7 +34,8 @@ class Session:
         self.mine, self.yours = index + 1, 0
         self.interval_us, self.mult = interval_us, mult
         self.state = DOWN
-        self.heard = 0.0
+        self.heard = self.detection_s = 0.0
+        self.due = 0.0
         self.packet = b""
         self.build()
 
@@ -52,11 +55,13 @@ def main() -> None:
     by_address = {socket.inet_aton(session.address): session for session in sessions}
     steady: dict[bytes, Session] = {}
     start = time.monotonic()
-    due = [(start + rng.random(), index) for index in range(count)]
+    due = []
+    for index, session in enumerate(sessions):
+        session.due = start + rng.random()
+        due.append((session.due, index))
     heapq.heapify(due)
     sent = received = falls = 0
     report_at = start + 1
-    detection_s = interval_ms * mult / 1000
     while True:
         if select.select([sys.stdin], [], [], TICK_S)[0] and not sys.stdin.readline():
             return
@@ -66,13 +71,14 @@ def main() -> None:
                 data, ancillary, _, _ = listening.recvmsg(64, 64)
                 received += 1
                 session = steady.get(data)
-                if session is not None:
+                if session is not None and session.state == UP:
                     session.heard = now
                     continue
                 state, flags, theirs, _ = pull(data)
                 session = by_address[ancillary[0][2][8:12]]
                 old = session.state
                 session.heard, session.yours = now, theirs
+                session.detection_s = their_detection_s(data, session.interval_us)
                 if state == DOWN:
                     falls += old == UP
                     session.state = INIT if old != UP else DOWN
@@ -85,14 +91,17 @@ def main() -> None:
                     final = push(session.state, session.mine, theirs, interval_ms * 1000, mult, flags=FINAL)
                     session.sock.send(final)
                     sent += 1
-                elif session.state != old:
-                    heapq.heappush(due, (now, session.mine - 1 + count))
+                if session.state != old:
+                    session.due = now
+                    heapq.heappush(due, (now, session.mine - 1))
         except BlockingIOError:
             pass
         while due[0][0] <= now:
-            _, index = heapq.heappop(due)
-            session = sessions[index % count]
-            if session.state == UP and now - session.heard > detection_s + 0.05:
+            at, index = heapq.heappop(due)
+            session = sessions[index]
+            if at != session.due:
+                continue  # it has spoken since, as its state changed: from then on by the new rate
+            if session.state == UP and now - session.heard > session.detection_s + GRACE_S:
                 falls += 1
                 session.state, session.yours = DOWN, 0
                 session.build()
@@ -101,8 +110,8 @@ def main() -> None:
                 sent += 1
             except OSError:
                 pass
-            if index < count:
-                heapq.heappush(due, (now + session.interval_s * (0.75 + 0.23 * rng.random()), index))
+            session.due = now + session.interval_s * (0.75 + 0.23 * rng.random())
+            heapq.heappush(due, (session.due, index))
         if now >= report_at:
             report_at += 1
             up = sum(session.state == UP for session in sessions)

@@ -15,7 +15,7 @@ from tests.interop.harness.process import wait_until
 def steady(work: str, count: int, interval_ms: int, seconds: float, bench: Bench, subject: str) -> list[Figure]:
     """All sessions Up on both ends, then the DUT's CPU time over so many packets, sent and received."""
     if bench.quick:
-        count, seconds = min(count, 10), 2
+        count, seconds = bench.size or min(count, 10), 2
     spec = Spec(DUT_ADDRESS, DUT_AS, bfd_sessions=tuple(bench.addresses(count)), interval_ms=interval_ms, mult=3)
     dut = bench.start(subject, spec)
     peer = bench.helper("bfd_peer", DUT_ADDRESS, count, interval_ms, 3)
@@ -45,6 +45,13 @@ def grown(work: str, bench: Bench, subject: str) -> list[Figure]:
 
 
 WORKS = [
+    Work(
+        "bfd-1-50",
+        "BFD, one session, 50 ms × 3",
+        ("bgpbfd", "bird", "frr", "aiobfd"),
+        partial(steady, "bfd-1-50", 1, 50, 10),
+        (Target("sessions that fell", 0),),
+    ),
     Work(
         "bfd-200-50",
         "BFD, 200 sessions, 50 ms × 3",

@@ -24,11 +24,11 @@ def silence(work: str, loaded: bool, bench: Bench, subject: str) -> list[Figure]
     runs = 2 if bench.quick else RUNS
     peer = bench.helper("failover_peer", local, DUT_ADDRESS, 65001, runs, 50, 3)
     cuts = [peer.line() for _ in range(runs)]
-    over = [cut["over_ms"] for cut in cuts if cut["why"] is not None]
+    over = [cut["over_ms"] for cut in cuts]  # of a cut that is not answered: how long was waited, so no less than that
     return [
         Figure(work, subject, "median over the detection time", "ms", median(over)),
         Figure(work, subject, "worst over the detection time", "ms", max(over)),
-        Figure(work, subject, "cuts not answered", "", runs - len(over)),
+        Figure(work, subject, "cuts not answered", "", sum(cut["why"] is None for cut in cuts)),
     ]
 
 
