@@ -121,8 +121,6 @@ class ApiServer:
         )
         try:
             await self._runner.setup()
-            if self._metrics:
-                await _import_metrics()  # before the first who may ask for them
             for name, claimed in (claims or {}).items():
                 self._listeners[name] = await self._serve(claimed)
             await self.reconfigure(self._wanted, self._unix_mode, metrics=self._metrics)
@@ -134,8 +132,6 @@ class ApiServer:
 
     async def reconfigure(self, sockets: list[str], unix_mode: int, *, metrics: bool = False) -> None:
         """Change to these sockets; those that stay are not touched. On ListenError the old ones all stay."""
-        if metrics:
-            await _import_metrics()
         wanted = list(dict.fromkeys(sockets))
         kept = {name for name, listener in self._listeners.items() if listener.claim.in_place()}
         claims = await claim([name for name in wanted if name not in kept], unix_mode)
@@ -202,6 +198,8 @@ class ApiServer:
     async def _get_metrics(self, request: web.Request) -> web.StreamResponse:
         if not self._metrics:
             return await self._answer(request, 404, _failure(INVALID_REQUEST, "metrics are off: set [api] metrics"))
+        # Slow, and 5 MB: not before somebody asks, and then in a thread.
+        await asyncio.to_thread(importlib.import_module, "bgpbfd.api.metrics")
         from bgpbfd.api.metrics import scrape
 
         kind, pieces = await scrape(self._context.engine, self._lags)
@@ -286,10 +284,6 @@ class ApiServer:
         if error is not None:
             _explain(error, call["method"])
         return answer
-
-
-async def _import_metrics() -> None:
-    await asyncio.to_thread(importlib.import_module, "bgpbfd.api.metrics")  # slow: see there
 
 
 class _Busy(asyncio.Protocol):

@@ -54,6 +54,7 @@ class Announcing:
     def __init__(self, host: Host) -> None:
         self._host = host
         self.flows = FlowValidator(host.rib)
+        self._passes_on: tuple[Config | None, bool] = (None, False)  # of which configuration
         self._flows_due: set[int] = set()  # AFIs
         self._flows_not_before: Instant = 0
 
@@ -138,12 +139,15 @@ class Announcing:
         return next((path for found, path in self._numbered(prefix.family, prefix.nlri) if found == path_id), None)
 
     def passes_on(self) -> bool:
-        """Whether any neighbor is sent learned routes: only then do changes of best paths matter."""
-        return any("peer" in neighbor.config.advertise_sources for neighbor in self._host.neighbors.values())
+        """Whether any neighbor, there or yet to come, is sent learned routes: only then do best paths matter."""
+        config = self._host.config
+        if self._passes_on[0] is not config:
+            self._passes_on = config, any("peer" in peer.advertise_sources for peer in config.peers)
+        return self._passes_on[1]
 
     def sends_paths(self) -> bool:
         """Whether any session is sent every path and not the best alone (RFC 7911)."""
-        return any(
+        return self.passes_on() and any(
             neighbor.session is not None and neighbor.session.negotiated.add_path_send and "peer" in neighbor.sources
             for neighbor in self._host.neighbors.values()
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -77,10 +78,10 @@ def test_a_subject_that_is_not_there_is_left_out_by_name_and_the_others_are_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Lost(duts.Bird):
-        programs = ("no-such-program-at-all",)
+        programs = ("no-such-program-at-all", "birdc")
 
     monkeypatch.setitem(duts.DUTS, "bird", Lost)
-    monkeypatch.setattr(duts.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert duts.missing("bird") == "no no-such-program-at-all"
     monkeypatch.setattr(program, "missing", lambda name: duts.missing(name) if name == "bird" else "not here either")
     monkeypatch.setattr(program, "remove_leftovers", lambda: None)
@@ -91,5 +92,5 @@ def test_a_subject_that_is_not_there_is_left_out_by_name_and_the_others_are_not(
 
 
 def test_nobody_is_measured_by_whom_is_not_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duts.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert duts.missing("bgpbfd") == "needs root"

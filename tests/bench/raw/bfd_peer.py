@@ -70,9 +70,9 @@ def main() -> None:
             while True:
                 data, ancillary, _, _ = listening.recvmsg(64, 64)
                 received += 1
-                session = steady.get(data)
-                if session is not None and session.state == UP:
-                    session.heard = now
+                known = steady.get(data)
+                if known is not None and known.state == UP:
+                    known.heard = now
                     continue
                 state, flags, theirs, _ = pull(data)
                 session = by_address[ancillary[0][2][8:12]]
