@@ -46,6 +46,7 @@ EXIT_CONFIG = 2
 PROCESS_NAME = "bgpbfd"
 NICE = -5  # below the BFD worker's -10
 SHORTEST_MASKED = 6
+CALM_LOOKS, CALM_LOOK_S = 25, 0.02
 LOAD_TIMEOUT_S = 100.0  # below what bgpbfdctl waits for a reload
 
 
@@ -148,27 +149,22 @@ class _Daemon:
         recorder.add("start", f"bgpbfd {__version__} starts with {self._path}", clock.now())
         for warning in self._config.warnings:
             recorder.add("config-warning", warning, clock.now(), level="warning")
-        linked = asyncio.create_task(link.start())  # 0.1 s, beside what follows
+        uses_bfd = _uses_bfd(self._config)
         try:
             # Before any neighbor hears of us: a second daemon started by mistake must end here.
             await api.claim()
-            if _uses_bfd(
-                self._config
-            ):  # no neighbor is to rely on a BFD that does not run; without it, BGP need not wait
-                await linked
+            if uses_bfd:  # no neighbor is to rely on a BFD that does not run; without it, BGP need not wait
+                await link.start()
         except OSError as error:
             recorder.add("start-failed", f"cannot start: {error}", clock.now(), level="error")
-            linked.cancel()
-            await asyncio.wait({linked})
             await api.stop()
             await link.stop()
             return EXIT_FAILED
         if not self._stop.is_set():
             apply_config(engine, self._config)
-        follow_up = asyncio.create_task(self._follow_up(linked, api, operations, recorder, clock))
+        follow_up = asyncio.create_task(self._follow_up(None if uses_bfd else link, api, engine, operations))
 
         await self._stop.wait()
-        linked.cancel()
         follow_up.cancel()
         recorder.add("stop", f"stopping: {self._stop_reason}", clock.now())
         try:
@@ -188,7 +184,6 @@ class _Daemon:
         for outcome in await asyncio.gather(follow_up, *waiting, return_exceptions=True):
             if isinstance(outcome, Exception):
                 recorder.add("stop-failed", f"while stopping: {outcome!r}", clock.now(), level="error")
-        await asyncio.wait({linked})  # what it came to, its follow-up has told
         timers.cancel_all()
         recorder.add("stopped", f"stopped after {(clock.now() - operations.started_at) / SECOND:.0f} s", clock.now())
         return self._exit_code
@@ -197,22 +192,17 @@ class _Daemon:
         self._stop_reason = signal.Signals(number).name
         self._stop.set()
 
-    async def _follow_up(
-        self,
-        linked: asyncio.Task[None],
-        api: LateApi,
-        operations: Operations,
-        recorder: Recorder,
-        clock: SystemClock,
-    ) -> None:
-        """The part of the start that BGP does not wait for, then the reloads."""
+    async def _follow_up(self, link: BfdLink | None, api: LateApi, engine: Engine, operations: Operations) -> None:
+        """The part of the start that BGP does not wait for, then the reloads. ``link``: where it is not yet started."""
         try:
-            await linked
+            await _calm(engine)
+            if link is not None:
+                await link.start()
             await api.serve()
         except Exception as error:  # noqa: BLE001  an import that fails may raise anything
             # Routes that nobody can drain or look at, and a BFD that a reload could ask for in vain, are no state to go
             # on in: the installation is broken, and a start that fails is seen where a line in the log would not be.
-            recorder.add("start-failed", f"cannot start: {error}", clock.now(), level="error")
+            engine.recorder.add("start-failed", f"cannot start: {error}", engine.clock.now(), level="error")
             self._stop_reason, self._exit_code = "the start failed", EXIT_FAILED
             self._stop.set()
             return
@@ -263,6 +253,14 @@ def _read_anew(path: Path, old: Config) -> Iterator[bytes]:
         yield from encode(old, load(path))
     except Exception as error:  # noqa: BLE001  whoever waits for it hears of it
         yield encode_failure(error)
+
+
+async def _calm(engine: Engine) -> None:
+    """What takes a processor a third of a second is not begun while sessions come up, for as long as they may take."""
+    for _ in range(CALM_LOOKS):
+        if engine.at_rest:
+            return
+        await asyncio.sleep(CALM_LOOK_S)
 
 
 def _uses_bfd(config: Config) -> bool:

@@ -80,6 +80,15 @@ class Engine:
 
     # -- neighbors ---------------------------------------------------------------------------------------
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether every neighbor that is to have a session has it, and has been sent what it is to be sent."""
+        return all(
+            neighbor.session is not None and not neighbor.announcer.has_pending
+            for neighbor in self.neighbors.values()
+            if neighbor.enabled
+        )
+
     def add_neighbor(self, config: PeerConfig, network: PeerId | None = None) -> Neighbor:
         """Make a neighbor of ``config`` and, where it is enabled, start it and its BFD session."""
         peer = Peer(config.id, peer_settings(config, self.config.poll_interval), self.rng)

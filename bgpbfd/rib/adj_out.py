@@ -17,9 +17,6 @@ from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.update import UpdateContext
 
 _BORR, _EORR = 1, 2  # RFC 7313 §3.2, Message Subtype
-RUN_SLICE = 8192
-"""Prefixes of the initial set looked at at once: no more than 8 to 10 messages of theirs, 1 ms."""
-_SHORT = 2  # octets of a short NLRI: a message's worth of them fills the message
 _ID = 4  # octets of a path identifier, RFC 7911 §3
 
 
@@ -45,6 +42,20 @@ class Run:
         self.nlri = nlri
         self.at = 0
 
+    def next_chunk(self, room: int) -> list[bytes]:
+        """As many of those from ``at`` on as fit into so many octets. Raises ValueError if that is none."""
+        # Most lists are of one length: then this is it.
+        chunk = self.nlri[self.at : self.at + room // len(self.nlri[self.at])]
+        octets = len(b"".join(chunk))
+        if octets > room or not chunk:
+            chunk = chunk[: bisect_right(list(accumulate(map(len, chunk))), room)]
+            if not chunk:
+                raise ValueError(f"the attributes leave no room: {room} octets")
+        elif room - octets > len(chunk[-1]):
+            more = self.nlri[self.at + len(chunk) : self.at + len(chunk) + room - octets]
+            chunk += more[: bisect_right(list(accumulate(map(len, more))), room - octets)]
+        return chunk
+
 
 class FamilyOut:
     """``end_of_rib``: it is owed; ``held``: not to be sent before ``Announcer.release_end_of_rib``."""
@@ -59,6 +70,7 @@ class FamilyOut:
         "forced",
         "held",
         "marked",
+        "mixed",
         "overtaken",
         "paths",
         "refreshing",
@@ -89,6 +101,7 @@ class FamilyOut:
         # What is left of the initial set, as it was when the session came up; what was marked since then.
         self.runs: deque[Run] = deque()
         self.overtaken: set[bytes] = set()
+        self.mixed = False  # more was looked at since than the runs
 
     @property
     def idle(self) -> bool:
@@ -119,11 +132,13 @@ class FamilyOut:
         for attributes, lists in by_value.items():
             self.runs.append(Run(attributes, lists[0] if len(lists) == 1 else list(chain.from_iterable(lists))))
         self.marked.update(dict.fromkeys(others))
+        self.mixed = bool(self.marked)
 
     def mark(self, nlri: bytes) -> None:
         self.marked[nlri] = None
         if self.runs:
             self.overtaken.add(nlri)
+            self.mixed = True
 
     def mark_all(self, candidates: Iterable[bytes]) -> None:
         self.runs.clear()
@@ -211,6 +226,7 @@ class FamilyOut:
             except ValueError:  # it cannot be sent so: one by one it is found out which, and why
                 left = run.nlri[run.at :]
                 self.marked.update(dict.fromkeys(nlri for nlri in left if nlri not in self.overtaken))
+                self.mixed = True
                 self.runs.popleft()
                 return
             if run.at == len(run.nlri):
@@ -219,27 +235,18 @@ class FamilyOut:
             self.overtaken.clear()
 
     def _send_run(self, run: Run, context: UpdateContext, batch: list[bytes], limit: int) -> None:
-        end = run.at + max(RUN_SLICE, context.max_length // _SHORT)
-        keys = run.nlri[run.at : end]
-        if self.overtaken or self.sent:
-            sent, overtaken = self.sent, self.overtaken
-            keys = [key for key in keys if key not in sent and key not in overtaken]
-        room, sums = 0, list(accumulate(map(len, keys)))
-        start = octets = 0
-        while start < len(keys) and len(batch) < limit:
-            if not room:
-                (alone,) = update.encode_announce(self.family, run.attributes, [keys[0]], context)
-                room = context.max_length - len(alone) + len(keys[0]) - 1  # see ``take``
-            stop = bisect_right(sums, octets + room, lo=start)
-            if stop == len(keys) and end < len(run.nlri) and start:
-                break  # what comes next may fill this message
-            if stop == start:
-                raise ValueError("no room for this one")
-            chunk = keys[start:stop]
-            batch += update.encode_announce(self.family, run.attributes, chunk, context)
-            self.sent.update(dict.fromkeys(chunk, run.attributes))
-            start, octets = stop, sums[stop - 1]
-        run.at = run.nlri.index(keys[start], run.at) if start < len(keys) else min(end, len(run.nlri))
+        room, message = update.announcement(self.family, run.attributes, context)
+        sent, overtaken, attributes = self.sent, self.overtaken, run.attributes
+        while run.at < len(run.nlri) and len(batch) < limit:
+            chunk = run.next_chunk(room)
+            run.at += len(chunk)
+            if self.mixed:
+                chunk = [key for key in chunk if key not in sent and key not in overtaken]
+                if not chunk:
+                    continue
+            batch.append(message(b"".join(chunk)))
+            for key in chunk:  # half of what update(fromkeys(…)) takes
+                sent[key] = attributes
 
     def finish(self, batch: list[bytes]) -> None:
         """All has gone out: say so where it was promised."""

@@ -8,7 +8,8 @@ RFC 8950 (IPv4 over IPv6 next hops), RFC 8955 §4 (where flow specifications tra
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -476,24 +477,35 @@ def encode_announce(
     with its 4-octet path identifier. Raises ValueError for a next hop that does not fit the family or that was not
     negotiated for it, and for attributes that leave no room.
     """
+    room, message = announcement(family, attributes, context)
+    return [message(chunk) for chunk in _chunks(nlri, room)]
+
+
+def announcement(
+    family: Family, attributes: PathAttributes, context: UpdateContext
+) -> tuple[int, Callable[[bytes], bytes]]:
+    """``encode_announce`` in parts, for many messages with the same attributes.
+
+    How many octets of NLRI fit into one message (fewer than 1: none), and what makes one of them, joined. Raises
+    ValueError for the next hop.
+    """
     next_hop = b"" if family.safi == SAFI_FLOW else attributes.next_hop
     if next_hop is None:
         raise ValueError(f"no next hop for {family}")
     if family == IPV4_UNICAST and len(next_hop) == 4:
         block = encode_attributes(attributes, asn4=context.asn4, with_next_hop=True)
-        room = context.max_length - _FIXED - len(block)
-        return [_update(b"", block, chunk) for chunk in _chunks(nlri, room)]
+        return context.max_length - _FIXED - len(block), functools.partial(_update, b"", block)
     if family.safi != SAFI_FLOW and len(next_hop) not in {16, 32}:
         raise ValueError(f"a next hop of {len(next_hop)} octets for {family}")
     if family == IPV4_UNICAST and family not in context.extended_next_hop:
         raise ValueError(f"IPv6 next hops for {family} were not negotiated (RFC 8950 §4)")
     rest = encode_attributes(attributes, asn4=context.asn4, with_next_hop=False)
     head = _family_octets(family) + bytes((len(next_hop),)) + next_hop + b"\x00"
-    room = context.max_length - _FIXED - len(rest) - _MP_HEADER - len(head)
-    return [
-        _update(b"", encode_attribute(OPTIONAL, AttributeCode.MP_REACH_NLRI, head + chunk) + rest, b"")
-        for chunk in _chunks(nlri, room)
-    ]
+
+    def message(chunk: bytes) -> bytes:
+        return _update(b"", encode_attribute(OPTIONAL, AttributeCode.MP_REACH_NLRI, head + chunk) + rest, b"")
+
+    return context.max_length - _FIXED - len(rest) - _MP_HEADER - len(head), message
 
 
 def encode_withdraw(family: Family, nlri: Sequence[bytes], context: UpdateContext) -> list[bytes]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 from announcer_bench import Bench, decode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST, Family, Prefix
-from bgpbfd.rib import adj_out
 from bgpbfd.wire.attributes import PathAttributes
 
 SHARED = [
@@ -56,12 +54,18 @@ class Peer:
                 self.table.update({(reach.family, nlri): reach.attributes for nlri in reach.nlri})
 
 
-def run(short: bool, routes: dict[Prefix, PathAttributes], steps: list[tuple[str, object, object]], held: bool) -> Peer:
+def run(
+    short: bool,
+    routes: dict[Prefix, PathAttributes],
+    steps: list[tuple[str, object, object]],
+    held: bool,
+    max_length: int,
+) -> Peer:
     class Way(Bench):
         pass
 
     Way.short = short
-    bench, peer = Way(), Peer()
+    bench, peer = Way(max_length=max_length), Peer()
     for prefix, route in routes.items():
         bench.set(prefix, route)
     bench.up(end_of_rib=True, hold_end_of_rib=held)
@@ -86,14 +90,12 @@ def run(short: bool, routes: dict[Prefix, PathAttributes], steps: list[tuple[str
 
 
 @settings(max_examples=300)
-@given(st.dictionaries(_PREFIX, _ROUTE), _STEPS, st.booleans(), st.sampled_from([1, 3, 100]))
+@given(st.dictionaries(_PREFIX, _ROUTE), _STEPS, st.booleans(), st.sampled_from([4096, 200]))
 def test_both_ways_leave_the_peer_with_the_same(
-    routes: dict[Prefix, PathAttributes], steps: list[tuple[str, object, object]], held: bool, size: int
+    routes: dict[Prefix, PathAttributes], steps: list[tuple[str, object, object]], held: bool, max_length: int
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(adj_out, "RUN_SLICE", size)
-        patch.setattr(adj_out, "_SHORT", 5000)
-        assert run(True, routes, steps, held).table == run(False, routes, steps, held).table
+    by_list, by_prefix = (run(short, routes, steps, held, max_length) for short in (True, False))
+    assert by_list.table == by_prefix.table
 
 
 def test_no_prefix_of_the_initial_set_is_sent_twice() -> None:
@@ -104,8 +106,5 @@ def test_no_prefix_of_the_initial_set_is_sent_twice() -> None:
         ("batch", 1, None),
         ("set", PREFIXES[44], SHARED[1]),
     ]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(adj_out, "RUN_SLICE", 3)
-        patch.setattr(adj_out, "_SHORT", 5000)
-        peer = run(True, routes, steps, held=False)
+    peer = run(True, routes, steps, False, 120)
     assert len(PREFIXES) <= peer.announced <= len(PREFIXES) + 2
