@@ -87,6 +87,20 @@ class Alone:
             time.sleep(0.01)
         return children[0]
 
+    def settled(self) -> None:
+        """It has had packets at the fast rate: just after Up the peer still promises one a second (RFC 5880 §6.8.3)."""
+        deadline = time.monotonic() + TIMEOUT_S
+        first = self._received()
+        while self._received() < first + 4:
+            assert time.monotonic() < deadline, (self.out, self.err)
+
+    def _received(self) -> int:
+        """How many packets of its one session it has taken, by a summary asked for now."""
+        seen = len(self.out)
+        self.process.send_signal(signal.SIGUSR1)
+        found = self.until(r'"control_packet_input": (\d+)|^\d\S+ +\w+ +\S+ +(\d+) ', after=seen)
+        return int(found[1] or found[2])
+
     def kill_all(self) -> None:
         """It and its worker, in one blow: nothing of it says good-bye."""
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -134,6 +148,7 @@ def test_up_killed_back_and_stopped() -> None:
         with alone(two, one, *FAST) as victim:
             watcher.until(f"{two}  (init|down) -> up$")
             victim.until(f"{one}  (init|down) -> up$")
+            watcher.settled()
             victim.kill_all()
             # RFC 5880 §6.8.4: silence, and for whose sake and since when
             down = watcher.until(
@@ -185,6 +200,7 @@ def test_json_lines() -> None:
     with alone(one, two, *FAST, "--json") as watcher:
         with alone(two, one, *FAST) as victim:
             watcher.until('"status": "up"')
+            watcher.settled()
             victim.kill_all()
             watcher.until('"status": "down"')
         assert watcher.end() == 0
