@@ -1,7 +1,8 @@
 """A configuration as its difference from the one in force, for a process that has that one to take it in small bites.
 
 Static routes may be a hundred thousand: those that stay are named by where they stand among the old ones, so that what
-crosses, and what whoever applies it has to do, is as much as has changed. All the rest crosses whole.
+crosses, and what whoever applies it has to do, is as much as has changed. Policies that stay are named as well: to
+make one of many prefixes takes time. All the rest crosses whole.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from bgpbfd.config.diff import RoutesChanged, diff
 from bgpbfd.config.faults import ConfigError
 from bgpbfd.config.model import Announced, Config, StaticRoute
 from bgpbfd.core import PeerId, Prefix
+from bgpbfd.policy.policy import Policy
 from bgpbfd.wire.attributes import PathAttributes
 
 PIECE = 2000
@@ -88,7 +90,8 @@ def _prefixes(routes: Iterable[Announced]) -> Iterator[Prefix]:
 
 @dataclass(slots=True)
 class _Head:
-    config: Config  # without static routes
+    config: Config  # without static routes and policies
+    policies: dict[str, Policy | None]  # None: as it was
     changes: tuple[tuple[str, str, str], ...]
     attributes: list[PathAttributes | _Place]
     runs: dict[Owner, list[_Kept | _Fresh]]
@@ -110,7 +113,8 @@ def encode(old: Config, new: Config) -> Iterator[bytes]:
         for edit in found.edits
     ]
     rows, attributes = shared.rows()
-    yield pickle.dumps(_Head(_stripped(new), found.changes, attributes, runs, edits, takes))
+    policies = {name: None if old.policies.get(name) == policy else policy for name, policy in new.policies.items()}
+    yield pickle.dumps(_Head(_stripped(new), policies, found.changes, attributes, runs, edits, takes))
     for start in range(0, len(rows), PIECE):
         yield pickle.dumps(("fresh", rows[start : start + PIECE]))
     for number, edit in enumerate(found.edits):
@@ -128,6 +132,7 @@ class Decoder:
 
     def __init__(self, old: Config) -> None:
         self._old = dict(_static_routes(old))
+        self._policies = old.policies
         self._head: _Head | None = None
         self._attributes: list[PathAttributes] = []
         self._fresh: list[StaticRoute] = []
@@ -171,7 +176,8 @@ class Decoder:
         fresh = iter(self._fresh)
         routes = {owner: self._put_together(owner, runs, fresh) for owner, runs in head.runs.items()}
         peers = tuple(msgspec.structs.replace(peer, static_routes=routes[peer.id]) for peer in head.config.peers)
-        config = msgspec.structs.replace(head.config, peers=peers, static_routes=routes[None])
+        policies = {name: policy or self._policies[name] for name, policy in head.policies.items()}
+        config = msgspec.structs.replace(head.config, peers=peers, static_routes=routes[None], policies=policies)
         edits = tuple(
             RouteEdit(
                 edit.owner, tuple(self._gone.get(number, ())), (*(self._fresh[index] for index in takes), *edit.come)
@@ -279,4 +285,4 @@ def _static_routes(config: Config) -> Iterable[tuple[Owner, tuple[StaticRoute, .
 
 def _stripped(config: Config) -> Config:
     peers = tuple(msgspec.structs.replace(peer, static_routes=()) for peer in config.peers)
-    return msgspec.structs.replace(config, peers=peers, static_routes=())
+    return msgspec.structs.replace(config, peers=peers, static_routes=(), policies={})

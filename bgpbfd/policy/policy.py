@@ -81,6 +81,10 @@ class Policy:
         object.__setattr__(self, "_steps", steps)
         object.__setattr__(self, "_otherwise", f'policy "{self.name}": default {self.default}s')
 
+    def __reduce__(self) -> tuple[type[Policy], tuple[str, str, tuple[Term, ...]]]:
+        """Pickled as what it was configured to be: what is compiled stays in its process."""
+        return Policy, (self.name, self.default, self.terms)
+
     def _step(self, number: int, term: Term) -> _Step:
         label = f'term "{term.name}"' if term.name else f"term {number}"
         accepted = {ACCEPT: True, REJECT: False, NEXT: None}[term.action]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate, chain
 
 from bgpbfd.core import Family
-from bgpbfd.wire import messages, update
+from bgpbfd.wire import messages, update_out
 from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.update import UpdateContext
 
@@ -198,7 +198,7 @@ class FamilyOut:
                 if room < 0 and chunk:
                     break
                 chunk.append(key)
-            batch.extend(update.encode_withdraw(self.family, chunk, context))
+            batch.extend(update_out.encode_withdraw(self.family, chunk, context))
             for key in chunk:
                 del self.withdraw[key]
                 del self.sent[key]
@@ -235,7 +235,7 @@ class FamilyOut:
             self.overtaken.clear()
 
     def _send_run(self, run: Run, context: UpdateContext, batch: list[bytes], limit: int) -> None:
-        room, message = update.announcement(self.family, run.attributes, context)
+        room, message = update_out.announcement(self.family, run.attributes, context)
         sent, overtaken, attributes = self.sent, self.overtaken, run.attributes
         while run.at < len(run.nlri) and len(batch) < limit:
             chunk = run.next_chunk(room)
@@ -252,7 +252,7 @@ class FamilyOut:
         """All has gone out: say so where it was promised."""
         if self.end_of_rib and not self.held:
             self.end_of_rib = False
-            batch.append(update.encode_end_of_rib(self.family))
+            batch.append(update_out.encode_end_of_rib(self.family))
         elif self.refreshing:
             self.refreshing = False
             if self.begun:
@@ -267,7 +267,7 @@ def take(group: Group, context: UpdateContext) -> list[bytes]:
         return [first]
     if group.room is None:
         try:
-            (alone,) = update.encode_announce(group.family, group.attributes, [first], context)
+            (alone,) = update_out.encode_announce(group.family, group.attributes, [first], context)
         except ValueError:
             # What is as long as this one fits no better; the caller meets the same refusal.
             refused = [first, *(key for key in group.keys if len(key) >= len(first))]

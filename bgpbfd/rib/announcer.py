@@ -20,7 +20,7 @@ from bgpbfd.rib.adj_out import FamilyOut, Group, take
 from bgpbfd.rib.export import ExportContext
 from bgpbfd.rib.exporter import Explainer, Exporter, Shared
 from bgpbfd.rib.select import PeerInfo
-from bgpbfd.wire import update
+from bgpbfd.wire import update_out
 from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.update import UpdateContext
 
@@ -280,7 +280,7 @@ class Announcer:
         while group.keys and len(batch) < limit:
             chunk = take(group, context)
             try:
-                encoded = update.encode_announce(group.family, group.attributes, chunk, context)
+                encoded = update_out.encode_announce(group.family, group.attributes, chunk, context)
             except ValueError:
                 encoded = []
             batch.extend(encoded)

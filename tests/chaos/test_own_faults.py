@@ -75,7 +75,7 @@ def test_what_cannot_be_learned_costs_its_neighbor_alone(monkeypatch: pytest.Mon
 def _updates(host: Host) -> Any:
     from bgpbfd.bgp.events import SendUpdates
     from bgpbfd.core import IPV4_UNICAST
-    from bgpbfd.wire.update import encode_end_of_rib
+    from bgpbfd.wire.update_out import encode_end_of_rib
 
     session = host.engine.neighbors[A].session
     assert session is not None

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bgpbfd.core import AFI_IPV4, AFI_IPV6, IPV4_FLOW, IPV4_UNICAST, IPV6_FLOW, IPV6_UNICAST, Family, Prefix
-from bgpbfd.wire import flowspec, flowspec_text, messages, notification_text, text, update
+from bgpbfd.wire import flowspec, flowspec_text, messages, notification_text, text, update, update_out
 from bgpbfd.wire.attributes import PathAttributes, Segment, UnknownAttribute
 from bgpbfd.wire.bfd import ControlPacket, Discard, pull_control, push_control
 from bgpbfd.wire.capabilities import Capability, describe_capability, parse_capabilities
@@ -125,21 +125,21 @@ def updates() -> list[bytes]:
     for asn4 in BOTH:
         session = context(asn4, False, FAMILIES, True)
         v6 = ATTRIBUTES_V6
-        found += update.encode_announce(IPV4_UNICAST, ATTRIBUTES, V4, session)
-        found += update.encode_announce(IPV4_UNICAST, v6, V4, session)
-        found += update.encode_announce(IPV6_UNICAST, v6, V6, session)
+        found += update_out.encode_announce(IPV4_UNICAST, ATTRIBUTES, V4, session)
+        found += update_out.encode_announce(IPV4_UNICAST, v6, V4, session)
+        found += update_out.encode_announce(IPV6_UNICAST, v6, V6, session)
         flows = [flowspec.encode_nlri(rule) for rule in RULES_V4], [flowspec.encode_nlri(rule) for rule in RULES_V6]
-        found += update.encode_announce(IPV4_FLOW, ATTRIBUTES, flows[0], session)
-        found += update.encode_announce(IPV6_FLOW, ATTRIBUTES, flows[1], session)
+        found += update_out.encode_announce(IPV4_FLOW, ATTRIBUTES, flows[0], session)
+        found += update_out.encode_announce(IPV6_FLOW, ATTRIBUTES, flows[1], session)
         for family, nlri in zip(FAMILIES, (V4, V6, *flows), strict=True):
-            found += update.encode_withdraw(family, nlri, session)
-            found.append(update.encode_end_of_rib(family))
+            found += update_out.encode_withdraw(family, nlri, session)
+            found.append(update_out.encode_end_of_rib(family))
         paths = context(asn4, False, FAMILIES, True, True)
-        found += update.encode_announce(IPV4_UNICAST, ATTRIBUTES, identified(V4), paths)
-        found += update.encode_announce(IPV4_UNICAST, v6, identified(V4), paths)
-        found += update.encode_announce(IPV6_UNICAST, v6, identified(V6), paths)
-        found += update.encode_withdraw(IPV4_UNICAST, identified(V4), paths)
-        found += update.encode_withdraw(IPV6_UNICAST, identified(V6), paths)
+        found += update_out.encode_announce(IPV4_UNICAST, ATTRIBUTES, identified(V4), paths)
+        found += update_out.encode_announce(IPV4_UNICAST, v6, identified(V4), paths)
+        found += update_out.encode_announce(IPV6_UNICAST, v6, identified(V6), paths)
+        found += update_out.encode_withdraw(IPV4_UNICAST, identified(V4), paths)
+        found += update_out.encode_withdraw(IPV6_UNICAST, identified(V6), paths)
     return found
 
 
@@ -319,11 +319,11 @@ def check_again(reach: Reach, session: UpdateContext) -> None:
     """What was read can be written, and is then read as the same."""
     nlri = reach.nlri if reach.path_ids is None else identified(reach.nlri, reach.path_ids)
     open_minded = replace(session, asn4=True, remote_asn=0, max_length=65535, cache={})
-    (message,) = update.encode_announce(reach.family, reach.attributes, nlri, open_minded)
+    (message,) = update_out.encode_announce(reach.family, reach.attributes, nlri, open_minded)
     again = update.decode_update(message[HEADER:], open_minded)
     assert again.announced == [reach]
     assert not again.faults
-    (message,) = update.encode_withdraw(reach.family, nlri, open_minded)
+    (message,) = update_out.encode_withdraw(reach.family, nlri, open_minded)
     (gone,) = update.decode_update(message[HEADER:], open_minded).withdrawn
     assert (gone.family, gone.nlri, gone.path_ids) == (reach.family, reach.nlri, reach.path_ids)
 

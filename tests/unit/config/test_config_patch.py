@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bgpbfd.config.diff import diff
-from bgpbfd.config.load import ConfigError, loads
+from bgpbfd.config.load import ConfigError, load, loads
 from bgpbfd.config.model import Config
 from bgpbfd.config.patch import PIECE, Amended, Decoder, amended, encode, encode_failure
 from bgpbfd.core import Instant
@@ -126,3 +126,39 @@ def test_what_nobody_expected_crosses_as_well() -> None:
 def test_a_difference_that_is_not_whole_is_refused() -> None:
     with pytest.raises(ValueError, match="not whole"):
         Decoder(config({}, {})).finish()
+
+
+ROOT = Path(__file__).parents[3]
+WHOLE = [
+    ROOT / "config/bgpbfd.toml",
+    *sorted((ROOT / "examples").glob("*/bgpbfd.toml")),
+    *sorted(Path(__file__).parent.glob("data/*.toml")),
+]
+
+
+@pytest.mark.parametrize("path", WHOLE, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_whole_configurations_cross(path: Path) -> None:
+    bare, whole = config({}, {}), load(path)
+    assert across(bare, whole).config == whole
+    assert across(whole, bare).config == bare
+    assert across(whole, whole).config == whole
+
+
+POLICIES = """
+[policies.stays]
+default = "accept"
+terms = [{ match = { as_path = ["^65001 .* 65002$"], prefixes = ["10.0.0.0/8 le 24"] }, action = "reject" }]
+[policies.other]
+default = "reject"
+terms = [{ match = { communities = ["65000:1"], not = { source = "peer" } }, set = { local_pref = %d } }]
+"""
+
+
+def test_policies_cross_and_those_that_stay_are_the_same_objects() -> None:
+    top = 'router_id = "192.0.2.1"\ndefault_as = 65010\n'
+    old, new = loads(top + POLICIES % 1), loads(top + POLICIES % 2)
+    found = across(old, new).config
+    assert found == new
+    assert found.policies["stays"] is old.policies["stays"]
+    assert found.policies["other"] == new.policies["other"] != old.policies["other"]
+    assert list(across(loads(top), old).config.policies.items()) == list(old.policies.items())

@@ -15,7 +15,7 @@ from bgpbfd.policy.prefixes import PrefixRange
 from bgpbfd.rib import announcer as module
 from bgpbfd.rib.announcer import Announcer
 from bgpbfd.wire.attributes import PathAttributes
-from bgpbfd.wire.update import encode_end_of_rib
+from bgpbfd.wire.update_out import encode_end_of_rib
 
 V4 = frozenset({IPV4_UNICAST})
 A, B, C = (PathAttributes(med=med) for med in (1, 2, 3))

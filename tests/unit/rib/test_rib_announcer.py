@@ -12,7 +12,7 @@ from bgpbfd.rib import announcer as module
 from bgpbfd.rib.announcer import Announcer
 from bgpbfd.wire.attributes import PathAttributes, Segment
 from bgpbfd.wire.iana import SegmentType
-from bgpbfd.wire.update import encode_end_of_rib
+from bgpbfd.wire.update_out import encode_end_of_rib
 
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["by-prefix", "by-list"])

@@ -31,7 +31,8 @@ from bgpbfd.policy.changes import Changes
 from bgpbfd.policy.policy import Policy, Term
 from bgpbfd.rib.export import ExportContext
 from bgpbfd.wire.attributes import PathAttributes
-from bgpbfd.wire.update import UpdateContext, decode_update, encode_announce
+from bgpbfd.wire.update import UpdateContext, decode_update
+from bgpbfd.wire.update_out import encode_announce
 
 OVER_V6 = replace(EBGP, remote_address=PEER_V6, local_link_local=OUR_LL)
 EXTENDED = replace(OVER_V6, extended_next_hop=True)

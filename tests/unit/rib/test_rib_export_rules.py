@@ -44,7 +44,8 @@ from bgpbfd.rib.select import PeerInfo
 from bgpbfd.wire.attributes import PathAttributes, Segment, UnknownAttribute, split_attributes
 from bgpbfd.wire.iana import BgpRole, SegmentType
 from bgpbfd.wire.text import Communities
-from bgpbfd.wire.update import UpdateContext, decode_update, encode_announce
+from bgpbfd.wire.update import UpdateContext, decode_update
+from bgpbfd.wire.update_out import encode_announce
 
 INTERNAL = replace(LEARNED, local_pref=300)
 THEIR_ID, OUR_ID = b"\0\0\0\x09", b"\0\0\0\x01"

@@ -17,7 +17,8 @@ from bgpbfd.rib.select import Path, PeerInfo, best_path
 from bgpbfd.rib.table import Rib, unusable
 from bgpbfd.wire.attributes import PathAttributes, Segment
 from bgpbfd.wire.iana import SegmentType
-from bgpbfd.wire.update import Reach, Unreach, Update, UpdateContext, decode_update, encode_announce
+from bgpbfd.wire.update import Reach, Unreach, Update, UpdateContext, decode_update
+from bgpbfd.wire.update_out import encode_announce
 
 OUR_ID = 0xC000020A
 INFO = PeerInfo(

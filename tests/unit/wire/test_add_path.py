@@ -13,16 +13,8 @@ from bgpbfd.core import IPV4_FLOW, IPV4_UNICAST, IPV6_UNICAST, Family, Prefix
 from bgpbfd.wire.attributes import PathAttributes, Segment
 from bgpbfd.wire.messages import MARKER, NotificationError
 from bgpbfd.wire.nlri import NlriError, pull_paths
-from bgpbfd.wire.update import (
-    Reach,
-    Unreach,
-    Update,
-    UpdateContext,
-    decode_update,
-    encode_announce,
-    encode_end_of_rib,
-    encode_withdraw,
-)
+from bgpbfd.wire.update import Reach, Unreach, Update, UpdateContext, decode_update
+from bgpbfd.wire.update_out import encode_announce, encode_end_of_rib, encode_withdraw
 
 BOTH = frozenset({IPV4_UNICAST, IPV6_UNICAST})
 BASE = "40 01 01 00  40 02 06 02 01 0000fde9  40 03 04 c0000201"

@@ -13,7 +13,8 @@ import pytest
 from bgpbfd.core import IPV4_UNICAST, IPV6_UNICAST
 from bgpbfd.wire.attributes import PathAttributes
 from bgpbfd.wire.messages import NotificationError
-from bgpbfd.wire.update import Reach, Unreach, Update, UpdateContext, UpdateFault, decode_update, encode_announce
+from bgpbfd.wire.update import Reach, Unreach, Update, UpdateContext, UpdateFault, decode_update
+from bgpbfd.wire.update_out import encode_announce
 
 W, D = "treat-as-withdraw", "attribute-discard"
 WELL_KNOWN, OPTIONAL, OPTIONAL_TRANSITIVE = 0x40, 0x80, 0xC0

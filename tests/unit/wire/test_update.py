@@ -13,15 +13,8 @@ from bgpbfd.core import IPV4_FLOW, IPV4_UNICAST, IPV6_FLOW, IPV6_UNICAST, Family
 from bgpbfd.wire import update as update_module
 from bgpbfd.wire.attributes import PathAttributes, Segment, UnknownAttribute
 from bgpbfd.wire.messages import NotificationError
-from bgpbfd.wire.update import (
-    Reach,
-    Unreach,
-    Update,
-    UpdateContext,
-    UpdateFault,
-    decode_update,
-    encode_end_of_rib,
-)
+from bgpbfd.wire.update import Reach, Unreach, Update, UpdateContext, UpdateFault, decode_update
+from bgpbfd.wire.update_out import encode_end_of_rib
 
 W, D, IGNORED = "treat-as-withdraw", "attribute-discard", "ignored"
 FAMILIES = frozenset({IPV4_UNICAST, IPV6_UNICAST, IPV4_FLOW, IPV6_FLOW})

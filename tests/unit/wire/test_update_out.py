@@ -9,16 +9,8 @@ from hypothesis import strategies as st
 from bgpbfd.core import IPV4_FLOW, IPV4_UNICAST, IPV6_FLOW, IPV6_UNICAST, Family, Prefix
 from bgpbfd.wire.attributes import PathAttributes, Segment, UnknownAttribute, merge_as4_path, path_length
 from bgpbfd.wire.messages import MARKER, MessageReader
-from bgpbfd.wire.update import (
-    Reach,
-    Unreach,
-    Update,
-    UpdateContext,
-    decode_update,
-    encode_announce,
-    encode_end_of_rib,
-    encode_withdraw,
-)
+from bgpbfd.wire.update import Reach, Unreach, Update, UpdateContext, decode_update
+from bgpbfd.wire.update_out import encode_announce, encode_end_of_rib, encode_withdraw
 
 FAMILIES = frozenset({IPV4_UNICAST, IPV6_UNICAST, IPV4_FLOW, IPV6_FLOW})
 AS_TRANS = 23456

@@ -31,16 +31,8 @@ from bgpbfd.wire.messages import (
     encode_route_refresh,
 )
 from bgpbfd.wire.notification_text import describe_notification
-from bgpbfd.wire.update import (
-    Reach,
-    Unreach,
-    Update,
-    UpdateContext,
-    decode_update,
-    encode_announce,
-    encode_end_of_rib,
-    encode_withdraw,
-)
+from bgpbfd.wire.update import Reach, Unreach, Update, UpdateContext, decode_update
+from bgpbfd.wire.update_out import encode_announce, encode_end_of_rib, encode_withdraw
 
 LINES = (Path(__file__).parents[2] / "vectors" / "bgp_messages.txt").read_text().splitlines()
 VECTORS = {name: bytes.fromhex(octets) for name, octets in (line.split() for line in LINES if line[0] != "#")}
