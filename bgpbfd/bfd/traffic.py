@@ -317,6 +317,9 @@ class Traffic:
 
     def _read_before_verdict(self, now: Instant) -> None:
         """What reached the host before ``now`` is handed in before ``now`` is judged by."""
+        if not self._ticking and not self._epoll.poll(0):
+            self._note_drops(now)  # nothing has, says one call for all sockets: the neighbor is silent, and BGP waits
+            return
         for listener in list(self._listeners.of_sessions()):
             self._read(listener, now)
         self._echoes.read_all(now)

@@ -42,7 +42,7 @@ from bgpbfd.io.turns import Turns
 
 log = logging.getLogger("bgpbfd.tcp")
 
-READ_SIZE = 8192  # about 1 ms of work where it is UPDATEs; a read costs 0.03 ms
+READ_SIZE = 4096  # UPDATEs: 0.5 ms of work, 2.5 ms where they replace paths; to read costs 0.03 ms
 WRITE_HIGH_WATER = 262_144
 LINGER_S = 2.0  # how long a NOTIFICATION may take to be read before the connection is dropped
 LISTEN_RETRY_S = 2.0
