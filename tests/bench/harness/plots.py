@@ -26,7 +26,11 @@ def plot(work: Work, figures: list[Figure], path: Path) -> None:
                 values = [median(f.value for f in own if f.subject == subject and f.size == size) for size in sizes]
                 axis.plot(sizes, values, marker="o", label=subject)
             axis.set_xscale("log")
-            axis.set_yscale("symlog", linthresh=0.01)
+            if all(figure.value > 0 for figure in own):
+                axis.set_yscale("log")
+            else:
+                axis.set_yscale("symlog", linthresh=0.01)
+                axis.set_ylim(bottom=0)
             axis.legend(fontsize=7)
         else:
             values = [median(f.value for f in own if f.subject == subject) for subject in subjects]
@@ -35,5 +39,6 @@ def plot(work: Work, figures: list[Figure], path: Path) -> None:
         axis.set_title(f"{metric}, {unit}" if unit else metric, fontsize=8)
     canvas.suptitle(work.title, fontsize=9)
     canvas.tight_layout()
-    canvas.savefig(path)
+    with mpl.rc_context({"svg.fonttype": "none"}):  # text as text: a tenth of the size
+        canvas.savefig(path)
     pyplot.close(canvas)

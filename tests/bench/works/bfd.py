@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from functools import partial
+from pathlib import Path
 
 from tests.bench.harness.bench import DUT_ADDRESS, DUT_AS, Bench
 from tests.bench.harness.duts import Spec
@@ -44,6 +48,32 @@ def grown(work: str, bench: Bench, subject: str) -> list[Figure]:
     return [Figure(work, subject, figure.metric, figure.unit, figure.value, size) for figure in found]
 
 
+BOTH_ENDS = Path(__file__).parents[1] / "bfd_many.py"
+
+
+def both_ends(work: str, bench: Bench, subject: str) -> list[Figure]:
+    """Ours at both ends, each on its core: beyond a thousand sessions the peer by hand is the one that breaks."""
+    size, seconds = bench.size or 10, 2 if bench.quick else 10
+    found = bench.addresses(size)
+    (link,) = json.loads(bench.peer_host.run("ip", "-j", "link", "show", "v0"))
+    # The kernel's table of neighbors holds 1,024 of them (gc_thresh3) for all namespaces; fixed ones do not count.
+    lines = "".join(f"neigh replace {each} lladdr {link['address']} dev v0 nud permanent\n" for each in found)
+    subprocess.run(["ip", "-n", bench.dut_host.name, "-batch", "-"], input=lines, text=True, check=True)
+    many = [sys.executable, str(BOTH_ENDS)]
+    arguments = [str(size), "50", "3"]
+    bench.peer_host.spawn(["taskset", "-c", "1", *many, "far", *arguments, str(seconds + 30)], "far.log")
+    near = ["taskset", "-c", "0", *many, "near", *arguments, str(seconds)]
+    up, end = map(json.loads, bench.dut_host.run(*near, timeout=seconds + 90).splitlines())
+    return [
+        Figure(work, subject, "all up after", "s", up["took_s"], size),
+        Figure(work, subject, "cpu a packet", "µs", end["cpu_us_a_packet"], size),
+        Figure(work, subject, "cpu", "% of a core", end["cpu"] * 100, size),
+        Figure(work, subject, "packets", "1/s", end["packets_per_s"], size),
+        Figure(work, subject, "sessions that fell", "", end["falls"] + size - end["up"], size),
+        Figure(work, subject, "memory of the worker", "MB", end["memory_mb"], size),
+    ]
+
+
 WORKS = [
     Work(
         "bfd-1-50",
@@ -78,6 +108,13 @@ WORKS = [
         "BFD, 50 ms × 3, by the number of sessions",
         ("bgpbfd", "bird"),
         partial(grown, "bfd-growth"),
-        growth=(10, 50, 100, 200, 500, 1000, 2000),
+        growth=(10, 50, 100, 200, 500, 1000),
+    ),
+    Work(
+        "bfd-both-growth",
+        "BFD, 50 ms × 3, by the number of sessions, ours at both ends",
+        ("bgpbfd",),
+        partial(both_ends, "bfd-both-growth"),
+        growth=(500, 1000, 1500, 2000),
     ),
 ]
