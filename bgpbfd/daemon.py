@@ -200,6 +200,8 @@ class _Daemon:
                 await link.start()
             await api.serve()
         except Exception as error:  # noqa: BLE001  an import that fails may raise anything
+            if self._stop_reason:
+                return  # the stop has closed what was being opened
             # Routes that nobody can drain or look at, and a BFD that a reload could ask for in vain, are no state to go
             # on in: the installation is broken, and a start that fails is seen where a line in the log would not be.
             engine.recorder.add("start-failed", f"cannot start: {error}", engine.clock.now(), level="error")

@@ -116,7 +116,8 @@ class BfdLink:
         """Start the worker and wait for its first sign. OSError if it does not come up; nothing runs then."""
         self._supervisor = asyncio.create_task(self._supervise(), name="bfd-worker")
         try:
-            await asyncio.wait_for(self._ready.wait(), START_TIMEOUT_S)
+            async with asyncio.timeout(START_TIMEOUT_S):  # wait_for may lose a cancellation (Python 3.11)
+                await self._ready.wait()
         except TimeoutError:
             await self.stop()
             raise OSError("the BFD worker does not start") from None
