@@ -30,6 +30,11 @@ def peer_address(index: int) -> str:
     return f"10.88.{(index + 1) >> 8}.{(index + 1) & 255}"
 
 
+def ip_batch(host: Host, lines: str) -> None:
+    """A thousand addresses or neighbors in one go."""
+    subprocess.run(["ip", "-n", host.name, "-batch", "-"], input=lines, text=True, check=True)
+
+
 class Bench:
     """Everything of one round of one subject; ``arranged`` makes it."""
 
@@ -54,7 +59,7 @@ class Bench:
         """So many addresses for the peers' host."""
         found = [peer_address(index) for index in range(count)]
         lines = "".join(f"addr add {address}/16 dev v0\n" for address in found)
-        subprocess.run(["ip", "-n", self.peer_host.name, "-batch", "-"], input=lines, text=True, check=True)
+        ip_batch(self.peer_host, lines)
         return found
 
     def start(self, subject: str, spec: Spec) -> Dut:

@@ -39,6 +39,5 @@ def plot(work: Work, figures: list[Figure], path: Path) -> None:
         axis.set_title(f"{metric}, {unit}" if unit else metric, fontsize=8)
     canvas.suptitle(work.title, fontsize=9)
     canvas.tight_layout()
-    with mpl.rc_context({"svg.fonttype": "none"}):  # text as text: a tenth of the size
-        canvas.savefig(path)
+    canvas.savefig(path)
     pyplot.close(canvas)

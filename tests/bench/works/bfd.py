@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from functools import partial
 from pathlib import Path
 
-from tests.bench.harness.bench import DUT_ADDRESS, DUT_AS, Bench
+from tests.bench.harness.bench import DUT_ADDRESS, DUT_AS, Bench, ip_batch
 from tests.bench.harness.duts import Spec
 from tests.bench.harness.figures import Figure, Target
 from tests.bench.harness.work import Work
@@ -58,7 +57,7 @@ def both_ends(work: str, bench: Bench, subject: str) -> list[Figure]:
     (link,) = json.loads(bench.peer_host.run("ip", "-j", "link", "show", "v0"))
     # The kernel's table of neighbors holds 1,024 of them (gc_thresh3) for all namespaces; fixed ones do not count.
     lines = "".join(f"neigh replace {each} lladdr {link['address']} dev v0 nud permanent\n" for each in found)
-    subprocess.run(["ip", "-n", bench.dut_host.name, "-batch", "-"], input=lines, text=True, check=True)
+    ip_batch(bench.dut_host, lines)
     many = [sys.executable, str(BOTH_ENDS)]
     arguments = [str(size), "50", "3"]
     bench.peer_host.spawn(["taskset", "-c", "1", *many, "far", *arguments, str(seconds + 30)], "far.log")
